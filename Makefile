@@ -1,0 +1,59 @@
+# All that is needed is git, make and Python 3.11 or newer (Debian: python3-venv): everything else goes into .venv, with
+# the versions of constraints.txt and from wherever this machine's pip is set up to look.
+#
+# torch: on Linux the default index serves a build with CUDA, which brings gigabytes of libraries. For the CPU build,
+# set PIP_EXTRA_INDEX_URL to the CPU index that PyTorch's installation page names, then run make: a local version
+# such as 2.13.0+cpu satisfies the pin and wins over the plain one.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
+PYTHON ?= $(firstword $(foreach name,python3.11 python3,$(shell $(name) -c '$(NEW_ENOUGH)' 2>/dev/null && echo $(name))))
+WORKERS ?= 2
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+STAMP := .venv/.stamp
+STAMP_BENCH := .venv/.stamp-bench
+
+.PHONY: help demo test lint bench lock clean
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(STAMP) ## from raw files to answered predictions, in ./demo
+	PATH="$(CURDIR)/$(BIN):$$PATH" bash scripts/demo.sh demo
+
+test: lint ## lint, then every test
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
+
+lint: $(STAMP) ## style, types and import layers
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy --strict src
+	$(BIN)/lint-imports
+
+bench: $(STAMP_BENCH) ## the benchmarks beside their limits and peers
+	$(BIN)/python benchmarks/ingest.py
+
+lock: ## resolve every version anew and write the constraints files
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed" >&2; exit 1; }
+	$(PYTHON) scripts/lock.py
+
+clean: ## remove what was made here, but for .venv
+	rm -rf .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache benchmarks/.work build demo dist
+	find src tests scripts benchmarks examples -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# torch goes first and alone, so that the long download can be told from the rest.
+$(STAMP): pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed" >&2; exit 1; }
+	@echo "Installing into .venv; the first time takes some minutes."
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(PIP) torch
+	$(PIP) --editable '.[dev]'
+	@touch $@
+
+$(STAMP_BENCH): $(STAMP)
+	$(PIP) --editable '.[bench]'
+	@touch $@

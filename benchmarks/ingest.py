@@ -1,0 +1,318 @@
+"""From one CSV file to a typed table: `trunkline ingest` beside DuckDB alone (the limit) and dlt (a peer).
+
+    python benchmarks/ingest.py --rounds 3 --rows 1
+
+`--rows` is TPC-H's scale factor: 1 is lineitem with 6,001,215 rows and 773 MB of CSV. The contestants take turns, each
+as a whole process, imports included, into a fresh DuckLake; afterwards the rows that arrived are counted. How to read
+the table: benchmarks/README.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+WORK = Path(__file__).resolve().parent / ".work" / "ingest"
+LIMIT = "duckdb"
+
+COLUMNS = {
+    "l_orderkey": "bigint",
+    "l_partkey": "bigint",
+    "l_suppkey": "bigint",
+    "l_linenumber": "bigint",
+    "l_quantity": "decimal(15,2)",
+    "l_extendedprice": "decimal(15,2)",
+    "l_discount": "decimal(15,2)",
+    "l_tax": "decimal(15,2)",
+    "l_returnflag": "varchar",
+    "l_linestatus": "varchar",
+    "l_shipdate": "date",
+    "l_commitdate": "date",
+    "l_receiptdate": "date",
+    "l_shipinstruct": "varchar",
+    "l_shipmode": "varchar",
+    "l_comment": "varchar",
+}
+
+PROJECT = {
+    "dbt_project.yml": "name: bench\nprofile: bench\nversion: '1.0'\n",
+    "profiles.yml": """\
+bench:
+  target: dev
+  outputs:
+    dev:
+      type: duckdb
+      path: ":memory:"
+      database: lake
+      schema: main
+      extensions: [ducklake, sqlite_scanner]
+      attach:
+        - {path: "ducklake:sqlite:lake.sqlite", alias: lake, options: {data_path: lake.files}}
+""",
+    "models/sources.yml": """\
+sources:
+  - name: tpch
+    schema: raw
+    tables:
+      - name: lineitem
+        config: {meta: {trunkline: {connector: files, path: lineitem.csv, load: append}}}
+        columns:
+"""
+    + "".join(f'          - {{name: {name}, data_type: "{type_}"}}\n' for name, type_ in COLUMNS.items()),
+}
+
+
+# -- the contestants: each runs in a process of its own, in an empty folder that holds `lineitem.csv`
+
+
+def run_duckdb() -> None:
+    """The limit: one statement, nothing recorded, no row told from another."""
+    import duckdb
+
+    casts = ", ".join(f"try_cast({name} as {type_}) as {name}" for name, type_ in COLUMNS.items())
+    with duckdb.connect() as connection:
+        connection.execute("set preserve_insertion_order = false")
+        attach_lake(connection, "data_path 'lake.files'")
+        connection.execute(
+            f"create table lake.lineitem as select {casts} from read_csv('lineitem.csv', all_varchar=true)"
+        )
+
+
+def attach_lake(connection: Any, options: str) -> None:
+    """Attach the DuckLake of this folder, `lake`, with its SQLite catalog."""
+    connection.execute("load ducklake")
+    connection.execute("load sqlite_scanner")
+    connection.execute(f"attach 'ducklake:sqlite:lake.sqlite' as lake ({options})")
+
+
+def run_dlt_pyarrow() -> None:
+    """dlt with an Arrow resource: pyarrow reads and casts the CSV in blocks."""
+    import dlt
+    import pyarrow as pa
+    import pyarrow.csv
+
+    types = {"bigint": pa.int64(), "decimal(15,2)": pa.decimal128(15, 2), "varchar": pa.string(), "date": pa.date32()}
+    options = pyarrow.csv.ConvertOptions(column_types={name: types[type_] for name, type_ in COLUMNS.items()})
+
+    @dlt.resource(name="lineitem")
+    def lineitem() -> Iterator[pa.Table]:
+        blocks = pyarrow.csv.ReadOptions(block_size=16 << 20)
+        for batch in pyarrow.csv.open_csv("lineitem.csv", read_options=blocks, convert_options=options):
+            yield pa.Table.from_batches([batch])
+
+    dlt_pipeline().run(lineitem())
+
+
+def run_dlt_duckdb() -> None:
+    """dlt with its reader that lets DuckDB read the CSV and hands Arrow on."""
+    from dlt.sources.filesystem import filesystem, read_csv_duckdb
+
+    files = filesystem(bucket_url=str(Path.cwd()), file_glob="lineitem.csv")
+    rows = files | read_csv_duckdb(chunk_size=200_000, use_pyarrow=True, dtype=COLUMNS)
+    dlt_pipeline().run(rows.with_name("lineitem"))
+
+
+def dlt_pipeline() -> Any:
+    """A dlt pipeline into a DuckLake like the others'."""
+    import dlt
+    from dlt.destinations.impl.ducklake.configuration import DuckLakeCredentials
+
+    here = Path.cwd()
+    credentials = DuckLakeCredentials(
+        "lake", catalog=f"sqlite:///{here}/lake.sqlite", storage=f"file://{here}/lake.files"
+    )
+    destination = dlt.destinations.ducklake(credentials=credentials)
+    return dlt.pipeline("bench", destination=destination, dataset_name="raw", pipelines_dir=str(here / "pipelines"))
+
+
+def make_csv(scale: str, target: str) -> None:
+    """Write TPC-H's lineitem, and put the extensions where DuckDB's LOAD finds them."""
+    import duckdb
+    from duckdb_extensions import import_extension
+
+    for extension in ("tpch", "ducklake", "sqlite_scanner"):
+        import_extension(extension)
+    with duckdb.connect(f"{target}.duckdb") as connection:
+        connection.execute("load tpch")
+        connection.execute(f"call dbgen(sf = {float(scale)})")
+        connection.execute(f"copy lineitem to '{target}' (header, delimiter ',')")
+    Path(f"{target}.duckdb").unlink()
+
+
+def count_rows(table: str) -> None:
+    """Print how many rows a contestant's lake holds, and the sum of a column as a check of the types."""
+    import duckdb
+
+    with duckdb.connect() as connection:
+        attach_lake(connection, "read_only")
+        found = connection.sql(f"select count(*), sum(l_extendedprice) from {table}").fetchall()
+    print(json.dumps([str(value) for value in found[0]]))
+
+
+CHILDREN: dict[str, Callable[..., None]] = {
+    "run_duckdb": run_duckdb,
+    "run_dlt_pyarrow": run_dlt_pyarrow,
+    "run_dlt_duckdb": run_dlt_duckdb,
+    "make_csv": make_csv,
+    "count_rows": count_rows,
+}
+
+
+# -- the referee
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """What to run, and the table in which its rows must be found."""
+
+    name: str
+    command: tuple[str, ...]
+    table: str
+
+
+@dataclass(frozen=True)
+class Lap:
+    """One run: seconds of wall and CPU, peak resident MB of the largest process, seconds by its own account."""
+
+    wall: float
+    cpu: float
+    peak: float
+    inner: float | None
+
+
+def child(function: str, *arguments: str) -> tuple[str, ...]:
+    """The command that calls one function of this file in a process of its own."""
+    return (sys.executable, str(Path(__file__).resolve()), "--child", function, *arguments)
+
+
+def contestants(only: Sequence[str]) -> list[Contestant]:
+    """Those asked for, the limit first; dlt takes part where it is installed."""
+    command = str(Path(sys.executable).with_name("trunkline"))
+    every = [
+        Contestant(LIMIT, child("run_duckdb"), "lake.lineitem"),
+        Contestant("trunkline", (command, "ingest", "--json"), "lake.raw.lineitem"),
+    ]
+    if importlib.util.find_spec("dlt"):
+        every.append(Contestant("dlt-pyarrow", child("run_dlt_pyarrow"), "lake.raw.lineitem"))
+        every.append(Contestant("dlt-duckdb", child("run_dlt_duckdb"), "lake.raw.lineitem"))
+    else:
+        print("dlt is not installed: left out (pip install 'trunkline[bench]')")
+    return [each for each in every if not only or each.name in (LIMIT, *only)]
+
+
+def environment() -> dict[str, str]:
+    """An empty home, and nobody phones home from it."""
+    quiet = {"RUNTIME__DLTHUB_TELEMETRY": "false", "DO_NOT_TRACK": "1", "DBT_SEND_ANONYMOUS_USAGE_STATS": "false"}
+    return os.environ | quiet | {"HOME": str(WORK / "home")}
+
+
+def run(contestant: Contestant, csv: Path) -> Lap:
+    """One lap in a fresh folder, and the check that all rows arrived."""
+    folder = WORK / "lap"
+    shutil.rmtree(folder, ignore_errors=True)
+    for name, text in PROJECT.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text, encoding="utf-8")
+    os.link(csv, folder / "lineitem.csv")
+    with (folder / "stdout").open("w+b") as out, (folder / "stderr").open("w+b") as err:
+        started = time.perf_counter()
+        process = subprocess.Popen(contestant.command, cwd=folder, env=environment(), stdout=out, stderr=err)
+        _, status, usage = os.wait4(process.pid, 0)
+        wall = time.perf_counter() - started
+        process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode != 0:
+        said = "\n".join((folder / name).read_text(errors="replace")[-2000:] for name in ("stdout", "stderr"))
+        sys.exit(f"{contestant.name} failed with exit code {process.returncode}:\n{said}")
+    check(contestant, folder, csv)
+    inner = own_seconds((folder / "stdout").read_text())
+    return Lap(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024, inner)
+
+
+def check(contestant: Contestant, folder: Path, csv: Path) -> None:
+    """Stop unless the table holds what the limit's first table held."""
+    command = child("count_rows", contestant.table)
+    found = subprocess.run(command, cwd=folder, env=environment(), stdout=subprocess.PIPE, text=True, check=True).stdout
+    expected = csv.with_suffix(".expected")
+    if not expected.exists():
+        expected.write_text(found)
+    if found != expected.read_text():
+        sys.exit(f"{contestant.name} loaded {found.strip()}, expected {expected.read_text().strip()}")
+
+
+def own_seconds(stdout: str) -> float | None:
+    """Seconds of work by a contestant's own JSON account, or None where it gives none."""
+    try:
+        account = json.loads(stdout)
+    except ValueError:
+        return None
+    return sum(step["seconds"] for step in account["ran"])
+
+
+def report(laps: dict[str, list[Lap]], rows: int) -> None:
+    """Print medians, and ratios to the limit."""
+    limit = median(laps[LIMIT])
+    titles = ("wall s", "(best)", "x wall", "cpu s", "x cpu", "peak MB", "rows/s", "inner s")
+    print("\ncontestant   " + "".join(f"{title:>11}" for title in titles))
+    for name, runs in laps.items():
+        lap = median(runs)
+        cells = (
+            f"{lap.wall:.2f}",
+            f"{min(each.wall for each in runs):.2f}",
+            f"{lap.wall / limit.wall:.2f}x",
+            f"{lap.cpu:.2f}",
+            f"{lap.cpu / limit.cpu:.2f}x",
+            f"{lap.peak:,.0f}",
+            f"{rows / lap.wall:,.0f}",
+            "-" if lap.inner is None else f"{lap.inner:.2f}",
+        )
+        print(f"{name:<13}" + "".join(f"{cell:>11}" for cell in cells))
+
+
+def median(runs: Sequence[Lap]) -> Lap:
+    """The median of each measure by itself."""
+    inner = [lap.inner for lap in runs if lap.inner is not None]
+    return Lap(
+        wall=statistics.median(lap.wall for lap in runs),
+        cpu=statistics.median(lap.cpu for lap in runs),
+        peak=statistics.median(lap.peak for lap in runs),
+        inner=statistics.median(inner) if inner else None,
+    )
+
+
+def main() -> None:
+    """Generate the file once, let the contestants take turns, print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=3, metavar="N")
+    parser.add_argument("--rows", type=float, default=1.0, metavar="SF", help="TPC-H scale factor (default 1)")
+    parser.add_argument("--only", nargs="*", default=[], metavar="NAME", help="contestants beside the limit")
+    arguments = parser.parse_args()
+    (WORK / "home").mkdir(parents=True, exist_ok=True)
+    csv = WORK / f"lineitem-{arguments.rows:g}.csv"
+    if not csv.exists():
+        subprocess.run(child("make_csv", str(arguments.rows), str(csv)), env=environment(), check=True)
+    starters = contestants(arguments.only)
+    laps: dict[str, list[Lap]] = {starter.name: [] for starter in starters}
+    for number in range(arguments.rounds):
+        for contestant in starters:
+            lap = run(contestant, csv)
+            laps[contestant.name].append(lap)
+            print(f"round {number + 1}: {contestant.name} {lap.wall:.2f} s", flush=True)
+    report(laps, int(json.loads(csv.with_suffix(".expected").read_text())[0]))
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--child"]:
+        CHILDREN[sys.argv[2]](*sys.argv[3:])
+    else:
+        main()

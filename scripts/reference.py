@@ -1,0 +1,112 @@
+"""Writes docs/reference/: the command line, the configuration and the errors, from the code itself.
+
+    python scripts/reference.py          writes the pages
+    python scripts/reference.py --check  exits with 1 if a page is not what the code says
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+
+from trunkline import errors
+from trunkline.cli.main import COMMANDS, _trunkline
+from trunkline.ledger.schema import TABLES
+from trunkline.project import config, deploy, sources
+
+FOLDER = Path(__file__).parent.parent / "docs" / "reference"
+NOTE = "<!-- Written by scripts/reference.py from the code: change the code, then run it. -->\n\n"
+
+
+def cli() -> str:
+    """The help page of every command."""
+    context = click.Context(_trunkline, info_name="trunkline", max_content_width=100, terminal_width=100)
+    pages = [NOTE + "# Command line\n\nEvery command answers `--help`; those on a project take `--target` and `--json`.\n"]
+    pages.append(f"```text\n{_trunkline.get_help(context)}\n```\n")
+    for name in COMMANDS:
+        command = _trunkline.get_command(context, name)
+        assert command is not None
+        below = click.Context(command, parent=context, info_name=name, max_content_width=100, terminal_width=100)
+        pages.append(f"## {name}\n\n```text\n{command.get_help(below)}\n```\n")
+    return "\n".join(pages)
+
+
+def configuration() -> str:
+    """Every key of the YAML that is ours, with its type and default."""
+    parts = [
+        NOTE + "# Configuration\n",
+        "dbt's own files are unchanged. These keys are Trunkline's; an unknown key is an error that names the close match.\n",
+        *_struct("`trunkline.yml`", config.Config),
+        *_struct("`deploy/NAME.yml`", deploy.DeploymentFile),
+        *_struct("`config.meta.trunkline` of a source table, `connector: files`", sources.FilesOptions),
+    ]
+    return "\n".join(parts)
+
+
+def _struct(title: str, kind: type[msgspec.Struct]) -> Iterator[str]:
+    yield f"## {title}\n"
+    yield from _rows("", kind)
+
+
+def _rows(prefix: str, kind: Any) -> Iterator[str]:
+    nested = []
+    yield f"{inspect.getdoc(kind)}\n"
+    yield "| key | type | default |\n|---|---|---|"
+    for item in msgspec.structs.fields(kind):
+        inner = isinstance(item.type, type) and issubclass(item.type, msgspec.Struct)
+        default = "required" if item.required else ("" if inner else f"`{item.default!r}`")
+        name = getattr(item.type, "__name__", str(item.type)) if isinstance(item.type, type) else str(item.type)
+        yield f"| `{prefix}{item.name}` | {name.replace('trunkline.project.deploy.', '').replace('typing.', '').replace('|', 'or')} | {default} |"
+        if inner:
+            nested.append((f"{prefix}{item.name}.", item.type))
+    yield ""
+    for inner_prefix, inner_kind in nested:
+        yield f"### `{inner_prefix[:-1]}`\n"
+        yield from _rows(inner_prefix, inner_kind)
+
+
+def error_page() -> str:
+    """Every error and its exit code."""
+    lines = [NOTE + "# Errors\n", f"```text\n{inspect.getdoc(errors)}\n```\n", "| error | exit code | meaning |\n|---|---|---|"]
+    for name in errors.__all__:
+        kind = getattr(errors, name)
+        if isinstance(kind, type):
+            meaning = (inspect.getdoc(kind) or "").splitlines()[0]
+            lines.append(f"| `{name}` | {kind.exit_code} | {meaning} |")
+    return "\n".join(lines) + "\n"
+
+
+def ledger() -> str:
+    """The ledger's tables."""
+    lines = [NOTE + "# The ledger\n", "Plain tables in the schema `trunkline` of your own warehouse.\n"]
+    for table, columns in TABLES.items():
+        lines.append(f"- `trunkline.{table}`: " + ", ".join(f"`{name}` {kind}" for name, kind in columns))
+    return "\n".join(lines) + "\n"
+
+
+PAGES = {"cli.md": cli, "configuration.md": configuration, "errors.md": error_page, "ledger.md": ledger}
+
+
+def main() -> int:
+    """Write or check all pages."""
+    stale = []
+    for name, make in PAGES.items():
+        path, text = FOLDER / name, make()
+        if "--check" in sys.argv:
+            stale += [name] if not path.exists() or path.read_text("utf-8") != text else []
+        else:
+            FOLDER.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, "utf-8")
+    if stale:
+        print(f"docs/reference: {', '.join(stale)} not what the code says; run `python scripts/reference.py`")
+    return 1 if stale else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

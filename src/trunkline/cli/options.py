@@ -1,0 +1,49 @@
+"""Options every command takes, and the session they open."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from trunkline.cli.show import Show
+    from trunkline.orchestration.session import Session
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def common(function: F) -> F:
+    """`--project`, `--target`, `--json`: handed to the command as `where`."""
+    for option in (
+        click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of text."),
+        click.option("--target", "-t", metavar="NAME", help="The dbt target; default: that of profiles.yml."),
+        click.option(
+            "--project",
+            "-p",
+            type=click.Path(path_type=Path, file_okay=False),
+            metavar="DIR",
+            help="The project folder; default: the nearest one upwards.",
+        ),
+    ):
+        function = option(function)
+    return function
+
+
+def root_of(project: Path | None) -> Path:
+    """The project's folder."""
+    from trunkline.project.load import find_root
+
+    return find_root((project or Path.cwd()).resolve())
+
+
+@contextmanager
+def session(project: Path | None, target: str | None, show: Show) -> Iterator[Session]:
+    """Open the project for one command."""
+    from trunkline.orchestration.session import open_session
+
+    with open_session(root_of(project), target, show.progress) as opened:
+        yield opened

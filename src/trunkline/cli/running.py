@@ -1,0 +1,72 @@
+"""Running steps and showing them: shared by `run`, `ingest`, `build`, `dataset` and `train`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from trunkline.cli.options import session
+from trunkline.cli.show import Show
+from trunkline.errors import StepFailed
+
+if TYPE_CHECKING:
+    from trunkline.orchestration.local import Ended
+
+
+def run_steps(
+    select: Sequence[str],
+    *,
+    project: Path | None,
+    target: str | None,
+    as_json: bool,
+    force: bool = False,
+    kinds: Sequence[str] = (),
+) -> None:
+    """Plan, run what is stale among `kinds`, show each step and a closing line. Raises the first step's error."""
+    from trunkline.orchestration.planning import plan_for
+
+    show, clock = Show(as_json=as_json), time.perf_counter()
+    with session(project, target, show) as opened:
+        compiled, plan = plan_for(opened, select, kinds=kinds, force=force)
+        ended: list[Ended] = []
+        if plan.stale:
+            from trunkline.orchestration.local import execute
+
+            with show.working():
+                ended = execute(opened, compiled.graph, plan, lambda e: _show(show, e))
+        _close(show, ended, sum(e.selected and not e.reason for e in plan.entries), time.perf_counter() - clock)
+
+
+def _show(show: Show, ended: Ended) -> None:
+    show.step(ended.name, ended.summary, ended.seconds, ok=ended.error is None, skipped=ended.skipped)
+
+
+def _close(show: Show, ended: Sequence[Ended], fresh: int, seconds: float) -> None:
+    failed = [e for e in ended if e.error]
+    skipped = [e for e in ended if e.skipped]
+    if not ended:
+        show.line(f"nothing to do: all {fresh} steps are fresh ({seconds:.2f} s)")
+    else:
+        counts = f"{len(ended) - len(failed) - len(skipped)} done, {fresh} fresh"
+        trouble = f", {len(failed)} failed, {len(skipped)} skipped" if failed else ""
+        show.line(f"{counts}{trouble} in {seconds:.1f} s", bold=True)
+    if failed and failed[0].error:
+        if len(failed) == 1:
+            raise failed[0].error
+        raise StepFailed(
+            f"{len(failed)} steps failed: {', '.join(e.name for e in failed)}",
+            hint="mend them and `trunkline run` goes on from there",
+        ) from failed[0].error
+    show.result({"ran": [_row(e) for e in ended], "fresh": fresh, "seconds": round(seconds, 3)})
+
+
+def _row(ended: Ended) -> dict[str, Any]:
+    return {
+        "step": ended.name,
+        "kind": ended.kind,
+        "summary": ended.summary,
+        "seconds": round(ended.seconds, 3),
+        "output": dict(ended.output),
+    }

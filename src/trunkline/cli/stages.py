@@ -1,0 +1,47 @@
+"""`trunkline ingest`, `build`, `dataset`, `train`: `run`, held to one stage."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from trunkline.cli.options import common
+from trunkline.cli.running import run_steps
+
+
+def _stage(name: str, kinds: tuple[str, ...], text: str, examples: str) -> click.Command:
+    @click.command(name, help=f"{text}\n\nSELECT as in `trunkline plan`.", epilog=f"Examples: {examples}")
+    @click.argument("select", nargs=-1)
+    @click.option("--force", is_flag=True, help="Run even what is fresh.")
+    @common
+    def command(select: tuple[str, ...], force: bool, project: Path | None, target: str | None, as_json: bool) -> None:
+        run_steps(select, project=project, target=target, as_json=as_json, force=force, kinds=kinds)
+
+    return command
+
+
+ingest = _stage(
+    "ingest",
+    ("ingest",),
+    "Load new source data into the raw tables: only casts, an enforced schema and a quarantine.",
+    "trunkline ingest · trunkline ingest nyc.flights · trunkline ingest --json",
+)
+build = _stage(
+    "build",
+    ("build", "test"),
+    "Build and test the dbt models that are stale, in one dbt invocation.",
+    "trunkline build · trunkline build stg_flights+",
+)
+dataset = _stage(
+    "dataset",
+    ("dataset",),
+    "Build the datasets that are stale: one snapshot, split in the warehouse, the test part sealed.",
+    "trunkline dataset · trunkline dataset flight_features",
+)
+train = _stage(
+    "train",
+    ("train",),
+    "Train the models that are stale, with the best known parameters, and register their bundles.",
+    "trunkline train · trunkline train delay --force",
+)

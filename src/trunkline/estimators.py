@@ -1,0 +1,7 @@
+"""The estimators of a model function: `from trunkline.estimators import MLP, LightGBM`."""
+
+from __future__ import annotations
+
+from trunkline.training.estimators import MLP, LightGBM
+
+__all__ = ["MLP", "LightGBM"]

@@ -1,0 +1,1 @@
+"""The gate: evidence about a candidate on the sealed test part, a verdict by declared rules, a report."""

@@ -1,0 +1,1 @@
+"""Steps, graphs, selection and plans: pure, no I/O."""

@@ -1,0 +1,1 @@
+"""Raw data straight into the warehouse: casts and an enforced schema, nothing else."""

@@ -1,0 +1,1 @@
+"""What happened, as plain tables in the user's own warehouse."""

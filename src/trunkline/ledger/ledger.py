@@ -1,0 +1,151 @@
+"""Writing and reading the ledger through any warehouse."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from trunkline.errors import EngineError
+from trunkline.graph.plan import Past
+from trunkline.ledger.ids import new_id
+from trunkline.ledger.schema import SCHEMA, TABLES, relation
+from trunkline.warehouse.protocol import Appender, Relation, Warehouse
+
+
+@dataclass(frozen=True)
+class LoadedFile:
+    """A file some load has read: its path, its digest, and the load."""
+
+    path: str
+    digest: str
+    load_id: str
+
+
+@dataclass(frozen=True)
+class StepEnd:
+    """How a step ended: `status` is done or failed; done has a fingerprint, its parts and an output."""
+
+    step: str
+    kind: str
+    status: str
+    fingerprint: str
+    parts: Mapping[str, Any]
+    output: Mapping[str, Any]
+    error: str | None
+    started_at: dt.datetime
+    finished_at: dt.datetime
+
+
+class Ledger:
+    """The ledger of one warehouse. Its tables are made at the first write; before that everything reads as empty.
+
+    Writes join the caller's transaction if one is open. Same thread rules as the warehouse.
+    """
+
+    def __init__(self, warehouse: Warehouse) -> None:
+        self._warehouse = warehouse
+        self._there: set[str] | None = None
+
+    # -- writing
+
+    def prepare(self) -> None:
+        """Make the ledger's schema and tables if they are not there."""
+        missing = set(TABLES) - self._tables()
+        if not missing:
+            return
+        with self._warehouse.transaction():
+            self._warehouse.execute(f"create schema if not exists {SCHEMA}")
+            for table in sorted(missing):
+                columns = ", ".join(f'"{name}" {type_}' for name, type_ in TABLES[table])
+                self._warehouse.execute(f"create table if not exists {self.table(table)} ({columns})")
+        self._there = None
+
+    def add(self, table: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Append rows, given as column → value; JSON columns take plain data, columns left out are NULL."""
+        if not rows:
+            return
+        self.prepare()
+        names = [name for name, _ in TABLES[table]]
+        kinds = dict(TABLES[table])
+        place = "(" + ", ".join("?" for _ in names) + ")"
+        values = [_value(row.get(name), kinds[name]) for row in rows for name in names]
+        listed = ", ".join(f'"{name}"' for name in names)
+        self._warehouse.execute(
+            f"insert into {self.table(table)} ({listed}) values {', '.join([place] * len(rows))}", values
+        )
+
+    def finish_steps(self, run_id: str, ended: Sequence[StepEnd]) -> None:
+        """One row for each step that ended, in one transaction."""
+        rows = [{"step_run_id": new_id("step"), "run_id": run_id, **asdict(end)} for end in ended]
+        if rows:
+            self.prepare()
+            with self._warehouse.transaction():
+                self.add("step_runs", rows)
+
+    def add_predictions(self, file: Path) -> int:
+        """Append a spooled NDJSON file of predictions; those the ledger has already are passed over. Rows added."""
+        self.prepare()
+        if not isinstance(self._warehouse, Appender):
+            raise EngineError(f"the {self._warehouse.name} warehouse cannot take the prediction log yet")
+        with self._warehouse.transaction():
+            return self._warehouse.append_new(relation("predictions"), TABLES["predictions"], file, key="prediction_id")
+
+    # -- reading
+
+    def table(self, name: str) -> str:
+        """The quoted name of a ledger table."""
+        return self._warehouse.sql(relation(name))
+
+    def relation(self, name: str) -> Relation:
+        """Where a ledger table lives."""
+        return relation(name)
+
+    def read(self, table: str, tail: str = "", parameters: Sequence[Any] = ()) -> list[dict[str, Any]]:
+        """Rows of a ledger table as dicts; `tail` is SQL from `where` on. Empty before the first write."""
+        if table not in self._tables():
+            return []
+        kinds = TABLES[table]
+        listed = ", ".join(f'"{name}"' for name, _ in kinds)
+        rows = self._warehouse.query(f"select {listed} from {self.table(table)} {tail}", parameters)
+        return [{name: _plain(value, type_) for (name, type_), value in zip(kinds, row, strict=True)} for row in rows]
+
+    def past(self) -> dict[str, Past]:
+        """The last success of every step."""
+        rows = self.read(
+            "step_runs",
+            "where status = 'done' qualify row_number() over (partition by step order by step_run_id desc) = 1",
+        )
+        return {r["step"]: Past(r["fingerprint"], r["parts"] or {}, r["output"] or {}) for r in rows}
+
+    def loaded_files(self, source: str) -> dict[str, LoadedFile]:
+        """The files loaded into a source table, by path; the latest load of each."""
+        rows = self.read("load_files", "where source = ? order by load_id", [source])
+        return {r["path"]: LoadedFile(r["path"], r["digest"], r["load_id"]) for r in rows}
+
+    def load_ids(self, sources: Sequence[str]) -> tuple[str, ...]:
+        """The loads whose rows the given source tables hold now, oldest first."""
+        rows = self.read("loads", "order by load_id")
+        found: dict[str, list[str]] = {source: [] for source in sources}
+        for row in rows:
+            if row["source"] in found:
+                if row["mode"] == "replace":
+                    found[row["source"]].clear()
+                found[row["source"]].append(row["load_id"])
+        return tuple(sorted(load_id for ids in found.values() for load_id in ids))
+
+    def _tables(self) -> set[str]:
+        if self._there is None:
+            self._there = {name for schema, name in self._warehouse.relations() if schema == SCHEMA}
+        return self._there
+
+
+def _value(value: Any, kind: str) -> Any:
+    return json.dumps(value, default=str) if kind == "json" and value is not None else value
+
+
+def _plain(value: Any, kind: str) -> Any:
+    return json.loads(value) if kind == "json" and isinstance(value, str) else value

@@ -1,0 +1,123 @@
+"""The ledger's tables. Every row has an id and names its parents, so that a trace can walk both ways."""
+
+from __future__ import annotations
+
+from trunkline.warehouse.protocol import Relation
+
+SCHEMA = "trunkline"
+
+TABLES: dict[str, tuple[tuple[str, str], ...]] = {
+    # one command that changed something
+    "runs": (
+        ("run_id", "varchar"),
+        ("command", "varchar"),
+        ("target", "varchar"),
+        ("git_commit", "varchar"),
+        ("status", "varchar"),
+        ("started_at", "timestamptz"),
+        ("finished_at", "timestamptz"),
+    ),
+    # one step of a run; `fingerprint` and `parts` decide whether it must run again, `output` is what it left behind
+    "step_runs": (
+        ("step_run_id", "varchar"),
+        ("run_id", "varchar"),
+        ("step", "varchar"),
+        ("kind", "varchar"),
+        ("status", "varchar"),
+        ("fingerprint", "varchar"),
+        ("parts", "json"),
+        ("output", "json"),
+        ("error", "varchar"),
+        ("started_at", "timestamptz"),
+        ("finished_at", "timestamptz"),
+    ),
+    # one load of one source table: read = loaded + quarantined
+    "loads": (
+        ("load_id", "varchar"),
+        ("run_id", "varchar"),
+        ("source", "varchar"),
+        ("relation", "varchar"),
+        ("mode", "varchar"),
+        ("contract", "json"),
+        ("rows_read", "bigint"),
+        ("rows_loaded", "bigint"),
+        ("rows_quarantined", "bigint"),
+        ("started_at", "timestamptz"),
+        ("finished_at", "timestamptz"),
+    ),
+    "load_files": (
+        ("load_id", "varchar"),
+        ("source", "varchar"),
+        ("path", "varchar"),
+        ("size", "bigint"),
+        ("digest", "varchar"),
+    ),
+    # one row for each row that did not fit its contract
+    "quarantine": (
+        ("load_id", "varchar"),
+        ("table_name", "varchar"),
+        ("file", "varchar"),
+        ("line", "bigint"),
+        ("errors", "json"),
+        ("raw", "json"),
+        ("quarantined_at", "timestamptz"),
+    ),
+    "datasets": (
+        ("dataset_id", "varchar"),
+        ("run_id", "varchar"),
+        ("name", "varchar"),
+        ("relation", "varchar"),
+        ("snapshot", "varchar"),
+        ("manifest", "json"),
+        ("created_at", "timestamptz"),
+    ),
+    "versions": (
+        ("version_id", "varchar"),
+        ("run_id", "varchar"),
+        ("model", "varchar"),
+        ("reference", "varchar"),
+        ("sha256", "varchar"),
+        ("dataset_id", "varchar"),
+        ("registry_run_id", "varchar"),
+        ("params", "json"),
+        ("metrics", "json"),
+        ("created_at", "timestamptz"),
+    ),
+    # one read of a sealed test part, written before the read
+    "looks": (
+        ("look_id", "varchar"),
+        ("dataset_id", "varchar"),
+        ("deployment", "varchar"),
+        ("candidate", "varchar"),
+        ("sha256", "varchar"),
+        ("who", "varchar"),
+        ("looked_at", "timestamptz"),
+    ),
+    "verdicts": (
+        ("look_id", "varchar"),
+        ("deployment", "varchar"),
+        ("candidate", "varchar"),
+        ("sha256", "varchar"),
+        ("champion", "varchar"),
+        ("passed", "boolean"),
+        ("metrics", "json"),
+        ("report", "varchar"),
+        ("decided_at", "timestamptz"),
+    ),
+    "predictions": (
+        ("prediction_id", "varchar"),
+        ("at", "timestamptz"),
+        ("deployment", "varchar"),
+        ("model", "varchar"),
+        ("sha256", "varchar"),
+        ("key", "varchar"),
+        ("row", "json"),
+        ("score", "double"),
+        ("latency_us", "double"),
+    ),
+}
+
+
+def relation(table: str) -> Relation:
+    """Where a ledger table lives."""
+    return Relation(SCHEMA, table)

@@ -1,0 +1,1 @@
+"""A trained model as files: signature, encoder, bundle, runtime. Nothing here is ever unpickled."""

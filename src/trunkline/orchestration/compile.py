@@ -1,0 +1,110 @@
+"""compile(project) → graph: every room's pure steps, joined."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Set
+from dataclasses import dataclass
+from importlib import metadata
+from typing import Any
+
+from trunkline.datasets.steps import Upstream, dataset_step
+from trunkline.datasets.steps import step_name as dataset_step_name
+from trunkline.errors import DatasetError, did_you_mean
+from trunkline.graph.graph import Graph
+from trunkline.graph.step import Step
+from trunkline.ingest import files
+from trunkline.ingest.steps import ingest_step
+from trunkline.ingest.steps import step_name as ingest_step_name
+from trunkline.project.files import digests
+from trunkline.project.load import Project
+from trunkline.project.ml import Declared, declarations
+from trunkline.training.steps import train_step
+from trunkline.transform.nodes import Node, load_nodes
+from trunkline.transform.steps import build_step_name, dbt_steps
+
+KINDS = ("ingest", "build", "test", "dataset", "train")
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """A project's graph, with what it was compiled from."""
+
+    graph: Graph
+    nodes: tuple[Node, ...]
+    declared: tuple[Declared, ...]
+
+
+def compile_project(
+    project: Project,
+    *,
+    parse: Callable[[], dict[str, Any]],
+    best: Mapping[str, Mapping[str, Any]],
+    kinds: Collection[str] = KINDS,
+) -> Compiled:
+    """The project's graph, as far as steps of `kinds` need it. Raises `UserError`s with file and line for what can
+    be told without running anything.
+
+    `parse` asks dbt (called only when needed); `best` is each model's best known parameters.
+    """
+    steps = [ingest_step(table, digests(project.root, files.find(project.root, table))) for table in project.sources]
+    if set(kinds) <= {"ingest"}:
+        return Compiled(Graph.of(steps), (), ())
+    nodes = load_nodes(project, parse)
+    steps += _dbt_steps(project, nodes, {step.name for step in steps})
+    if set(kinds) <= {"ingest", "build", "test"}:
+        return Compiled(Graph.of(steps), nodes, ())
+    declared = declarations(project.root)
+    upstream = Graph.of(steps)
+    steps += [_dataset(project, item, nodes, upstream) for item in declared if item.kind == "dataset"]
+    steps += [_train(project, item, best.get(item.name)) for item in declared if item.kind == "model"]
+    return Compiled(Graph.of(steps), nodes, declared)
+
+
+def _dbt_steps(project: Project, nodes: tuple[Node, ...], ingests: Set[str]) -> list[Step]:
+    def fills(unique_id: str) -> str | None:
+        name = ingest_step_name(".".join(unique_id.split(".")[2:]))
+        return name if name in ingests else None
+
+    return dbt_steps(nodes, fills, _versions("dbt-core", f"dbt-{project.target.type}"))
+
+
+def _train(project: Project, declared: Declared, best: Mapping[str, Any] | None) -> Step:
+    return train_step(
+        declared.data,
+        dataset_step_name(declared.data["dataset"]),
+        code=declared.code,
+        versions=_versions("lightgbm", "torch", "onnx", "onnxmltools"),
+        params=best,
+        seed=project.config.training.seed,
+        where=f"{project.root / declared.file}:{declared.line}",
+    )
+
+
+def _dataset(project: Project, declared: Declared, nodes: tuple[Node, ...], graph: Graph) -> Step:
+    where = f"{project.root / declared.file}:{declared.line}"
+    relation = declared.data["relation"]
+    tables = {node.name: node for node in nodes if node.relation is not None}
+    if relation not in tables:
+        raise DatasetError(
+            f"dataset {declared.name!r}: no dbt model is called {relation!r}.{did_you_mean(relation, tables)}",
+            file=project.root / declared.file,
+            line=declared.line,
+            hint=f"dbt models: {', '.join(sorted(tables)) or 'none'}",
+        )
+    build = build_step_name(tables[relation])
+    above = graph.ancestors([build]) | {build}
+    sources = tuple(graph.steps[name].subject for name in sorted(above) if graph.steps[name].kind == "ingest")
+    tests = tuple(step.name for step in graph if step.kind == "test" and set(step.needs) <= above)
+    table = tables[relation].relation
+    assert table is not None  # only nodes with a relation are in `tables`
+    return dataset_step(declared.data, Upstream(build, table, sources), tests, where)
+
+
+def _versions(*names: str) -> dict[str, str]:
+    found = {}
+    for name in names:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = "absent"
+    return found

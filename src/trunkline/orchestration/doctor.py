@@ -1,0 +1,117 @@
+"""The check of a set-up: each finding says what is wrong and how to mend it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib import metadata
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Literal
+
+from trunkline.errors import TrunklineError
+from trunkline.orchestration.session import open_session
+
+Level = Literal["ok", "warn", "bad"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One check: `mend` is the next thing to do unless it is ok."""
+
+    level: Level
+    what: str
+    mend: str = ""
+
+
+def examine(root: Path | None, target: str | None) -> Iterator[Finding]:
+    """All checks, in the order in which one would mend them. `root` None means there is no project here."""
+    yield _python()
+    yield from _libraries()
+    yield from _keys()
+    if root is None:
+        yield Finding("warn", "no project here", "trunkline init --example flights demo && cd demo")
+        return
+    yield from _attempt("project and warehouse", lambda: _project(root, target))
+
+
+def _attempt(what: str, check: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
+    try:
+        yield from check()
+    except TrunklineError as exc:
+        where = f"{exc.where}: " if exc.where else ""
+        yield Finding("bad", f"{what}: {where}{exc.what}", exc.hint or "see the message")
+
+
+def _python() -> Finding:
+    return Finding("ok", f"Python {'.'.join(map(str, sys.version_info[:3]))}")
+
+
+def _libraries() -> Iterator[Finding]:
+    for name in ("duckdb", "dbt-core", "dbt-duckdb", "mlflow", "onnxruntime", "lightgbm"):
+        try:
+            yield Finding("ok", f"{name} {metadata.version(name)}")
+        except metadata.PackageNotFoundError:
+            yield Finding("bad", f"{name} is not installed", "pip install --force-reinstall trunkline")
+    if find_spec("torch"):
+        yield Finding("ok", f"torch {metadata.version('torch')}")
+    else:
+        yield Finding("warn", "torch is not installed: MLP cannot be trained", "pip install 'trunkline[torch]'")
+
+
+def _keys() -> Iterator[Finding]:
+    import os
+
+    from trunkline.datasets.vault import vault_key
+
+    def check() -> Iterator[Finding]:
+        vault_key(os.environ)
+        yield Finding("ok", "the vault's key is there and private")
+
+    yield from _attempt("vault", check)
+
+
+def _project(root: Path, target: str | None) -> Iterator[Finding]:
+    with open_session(root, target, lambda text, done=None: None) as session:
+        project = session.project
+        yield Finding("ok", f"project {project.name}, target {project.target.name} ({project.target.type})")
+        yield Finding("ok", f"{len(project.sources)} source tables, {len(project.deployments)} deployments")
+        yield from _functions(root, project.target.settings.get("plugins") or [])
+        relations = session.context.warehouse.relations()
+        yield Finding("ok", f"the warehouse opens and holds {len(relations)} tables and views")
+        compiled = session.compile()
+        yield Finding("ok", f"the project compiles to {len(compiled.graph.steps)} steps")
+        yield from _ignored(root)
+        session.context.registry().versions("trunkline-doctor")
+        yield Finding("ok", f"the MLflow registry answers ({_without_password(project.tracking_uri)})")
+
+
+def _functions(root: Path, plugins: list[dict[str, str]]) -> Iterator[Finding]:
+    if not any((root / "functions").glob("*.py")):
+        return
+    if not any(plugin.get("module") == "trunkline.transform.functions" for plugin in plugins):
+        yield Finding(
+            "bad",
+            "functions/ holds Python but profiles.yml has no plugin to run it in DuckDB",
+            "add `plugins: [{module: trunkline.transform.functions}]` to the target",
+        )
+    macros = [path.read_text("utf-8", errors="replace") for path in (root / "macros").rglob("*.sql")]
+    if not any("duckdb__scalar_function_python" in text for text in macros):
+        yield Finding("bad", "macros/ lacks the macro that makes Python functions", "trunkline init .")
+
+
+def _ignored(root: Path) -> Iterator[Finding]:
+    file = root / ".gitignore"
+    lines = file.read_text("utf-8").split() if file.exists() else []
+    if not {".trunkline", ".trunkline/", "/.trunkline/"} & set(lines):
+        yield Finding("warn", ".trunkline/ is not ignored by git", "echo .trunkline/ >> .gitignore")
+
+
+def _without_password(uri: str) -> str:
+    from urllib.parse import urlsplit
+
+    parts = urlsplit(uri)
+    if not parts.hostname:
+        return uri
+    return f"{parts.scheme}://{parts.hostname}{f':{parts.port}' if parts.port else ''}{parts.path}"

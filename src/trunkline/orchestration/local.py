@@ -1,0 +1,161 @@
+"""The local runner: carries out a plan, one step after the other, dbt's steps together."""
+
+from __future__ import annotations
+
+import datetime as dt
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import Any
+
+from trunkline.context import Job, StepResult
+from trunkline.errors import TrunklineError
+from trunkline.graph.graph import Graph
+from trunkline.graph.plan import Plan, Planned
+from trunkline.ledger.ledger import StepEnd
+from trunkline.orchestration.session import Session
+
+RUNNERS = {
+    "ingest": "trunkline.ingest.run:run",
+    "dataset": "trunkline.datasets.run:run",
+    "train": "trunkline.training.step:run",
+}
+_DBT_KINDS = ("build", "test")
+
+
+@dataclass(frozen=True)
+class Ended:
+    """One step that was run, or could not be. `error` None means it succeeded."""
+
+    name: str
+    kind: str
+    summary: str
+    seconds: float
+    output: Mapping[str, Any] = field(default_factory=dict)
+    error: TrunklineError | None = None
+    skipped: bool = False
+
+
+Listener = Callable[[Ended], None]
+
+
+def execute(session: Session, graph: Graph, plan: Plan, listen: Listener) -> list[Ended]:
+    """Run exactly the stale, selected steps of `plan`, in order; each success is in the ledger before the next begins.
+
+    A step that fails holds up what depends on it; the rest goes on. Ctrl-C leaves all finished steps recorded.
+    """
+    return _Execution(session, graph, plan, listen).run()
+
+
+class _Execution:
+    def __init__(self, session: Session, graph: Graph, plan: Plan, listen: Listener) -> None:
+        self._session = session
+        self._graph = graph
+        self._todo = {entry.step.name: entry for entry in plan.stale}
+        self._outputs = {name: last.output for name, last in session.past.items()}
+        self._listen = listen
+        self._ended: list[Ended] = []
+        self._failed: set[str] = set()
+
+    def run(self) -> list[Ended]:
+        while self._todo:
+            ready = self._ready()
+            others = [entry for entry in ready if entry.step.kind not in _DBT_KINDS]
+            for entry in others:
+                self._one(entry)
+            if not others:
+                self._dbt(self._dbt_batch())
+        return self._ended
+
+    def _ready(self) -> list[Planned]:
+        """Steps that wait for nothing; those behind a failure are taken out as skipped."""
+        for name in list(self._todo):
+            behind = self._graph.ancestors([name]) & self._failed
+            if behind:
+                entry = self._todo.pop(name)
+                self._end(
+                    Ended(name, entry.step.kind, f"skipped: {', '.join(sorted(behind))} failed", 0.0, skipped=True)
+                )
+        waiting = set(self._todo)
+        return [entry for name, entry in self._todo.items() if not self._graph.ancestors([name]) & waiting]
+
+    def _dbt_batch(self) -> list[Planned]:
+        """All dbt steps that wait for nothing but each other: one invocation, in dbt's own order."""
+        others = {name for name, entry in self._todo.items() if entry.step.kind not in _DBT_KINDS}
+        batch = [
+            e for n, e in self._todo.items() if e.step.kind in _DBT_KINDS and not self._graph.ancestors([n]) & others
+        ]
+        return batch or list(self._todo.values())
+
+    def _one(self, entry: Planned) -> None:
+        step = entry.step
+        started, clock = dt.datetime.now(dt.UTC), time.perf_counter()
+        self._todo.pop(step.name)
+        try:
+            result: StepResult = _runner(step.kind)(self._job(entry), self._session.context)
+        except TrunklineError as exc:
+            self._record([(entry, str(exc))], started)
+            self._end(Ended(step.name, step.kind, exc.what, time.perf_counter() - clock, error=exc))
+            return
+        self._record([(entry, result)], started)
+        self._end(Ended(step.name, step.kind, result.summary, time.perf_counter() - clock, result.output))
+
+    def _dbt(self, batch: Sequence[Planned]) -> None:
+        from trunkline.transform.run import run_batch
+
+        started = dt.datetime.now(dt.UTC)
+        for entry in batch:
+            self._todo.pop(entry.step.name)
+        results = run_batch([self._job(entry) for entry in batch], self._session.context, self._session.dbt)
+        self._record([(entry, results[entry.step.name]) for entry in batch], started)
+        for entry in batch:
+            self._end(_dbt_end(entry, results[entry.step.name]))
+
+    def _job(self, entry: Planned) -> Job:
+        inputs = {name: self._outputs.get(name, {}) for name in entry.step.needs}
+        return Job(entry.step, entry.fingerprint.value, inputs)
+
+    def _record(self, results: Sequence[tuple[Planned, StepResult | str]], started: dt.datetime) -> None:
+        ends = []
+        for entry, result in results:
+            step, failed = entry.step, isinstance(result, str)
+            output = {} if isinstance(result, str) else result.output
+            if failed:
+                self._failed.add(step.name)
+            else:
+                self._outputs[step.name] = output
+            ends.append(
+                StepEnd(
+                    step=step.name,
+                    kind=step.kind,
+                    status="failed" if failed else "done",
+                    fingerprint=entry.fingerprint.value,
+                    parts=entry.fingerprint.to_json(),
+                    output=output,
+                    error=result if isinstance(result, str) else None,
+                    started_at=started,
+                    finished_at=dt.datetime.now(dt.UTC),
+                )
+            )
+        self._session.context.ledger.finish_steps(self._session.context.run_id, ends)
+
+    def _end(self, ended: Ended) -> None:
+        if ended.error or ended.skipped:
+            self._failed.add(ended.name)
+        self._ended.append(ended)
+        self._listen(ended)
+
+
+def _dbt_end(entry: Planned, result: StepResult | str) -> Ended:
+    step = entry.step
+    if isinstance(result, str):
+        error = TrunklineError(f"{step.name}: {result}", file=step.where, hint="mend it and `trunkline run`")
+        return Ended(step.name, step.kind, result, 0.0, error=error)
+    return Ended(step.name, step.kind, result.summary, float(result.output.get("seconds") or 0.0), result.output)
+
+
+def _runner(kind: str) -> Callable[..., StepResult]:
+    module, _, attribute = RUNNERS[kind].partition(":")
+    runner: Callable[..., StepResult] = getattr(import_module(module), attribute)
+    return runner

@@ -1,0 +1,32 @@
+"""Whether what a step left behind is still there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from trunkline.datasets.manifest import FILE
+from trunkline.datasets.run import folder
+from trunkline.datasets.vault import sealed_file
+from trunkline.graph.plan import Past
+from trunkline.graph.step import Step
+from trunkline.training.steps import bundle_folder
+
+
+def existence(relations: set[tuple[str, str]], state: Path) -> Callable[[Step, Past], bool]:
+    """The check a plan asks: tables by the warehouse's catalog, files by a look at the disk."""
+
+    def exists(step: Step, past: Past) -> bool:
+        output = past.output
+        if step.kind in ("ingest", "build"):
+            relation = output.get("relation")
+            return relation is None or (relation[0].lower(), relation[1].lower()) in relations
+        if step.kind == "dataset":
+            dataset_id, name = output["dataset_id"], output["name"]
+            manifest = folder(state, name, dataset_id) / FILE
+            return manifest.exists() and sealed_file(state, name, dataset_id).exists()
+        if step.kind == "train":
+            return bundle_folder(state, output["sha256"]).exists()
+        return True
+
+    return exists

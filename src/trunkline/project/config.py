@@ -1,0 +1,46 @@
+"""`trunkline.yml`: small and optional."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+
+from trunkline.project import yaml
+
+
+class Tracking(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Which MLflow server keeps runs and versions. `MLFLOW_TRACKING_URI` wins over `uri`; neither: a local store."""
+
+    uri: str | None = None
+    experiment: str | None = None
+
+
+class Training(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Defaults of training. `threads` 0 means all cores."""
+
+    seed: int = 1
+    threads: int = 0
+
+
+class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The whole file."""
+
+    tracking: Tracking = Tracking()
+    training: Training = Training()
+
+
+def read_config(root: Path) -> Config:
+    """The project's `trunkline.yml`, or the defaults."""
+    path = root / "trunkline.yml"
+    if not path.exists():
+        return Config()
+    document = yaml.load(path)
+    return Config() if document.data is None else yaml.convert(document, Config)
+
+
+def tracking_uri(config: Config, root: Path, environ: Mapping[str, str]) -> str:
+    """The address of the registry: environment, then file, then a SQLite store of this checkout."""
+    uri = environ.get("MLFLOW_TRACKING_URI") or config.tracking.uri
+    return uri or f"sqlite:///{root / '.trunkline' / 'mlflow' / 'mlflow.db'}"

@@ -1,0 +1,69 @@
+"""Files of the project: atomic writes, and content digests remembered by size and time stamp."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from trunkline.errors import ProjectError
+
+
+@dataclass(frozen=True)
+class FileState:
+    """One file on disk: path relative to the project, size in bytes, modification time, BLAKE3 digest."""
+
+    path: str
+    size: int
+    mtime_ns: int
+    digest: str
+
+
+def write_atomic(path: Path, text: str) -> None:
+    """Write a file so that readers, and a kill at any moment, see the old or the new text and nothing between."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as out:
+            out.write(text)
+        os.replace(name, path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(name)
+        raise
+
+
+def digests(root: Path, paths: Iterable[Path]) -> list[FileState]:
+    """Size and content digest of each file; unchanged files (same size, inode time) are not read again."""
+    cache_file = root / ".trunkline" / "cache" / "files.json"
+    try:
+        cache = json.loads(cache_file.read_text("utf-8"))
+    except (FileNotFoundError, ValueError):
+        cache = {}
+    states = []
+    changed = False
+    for path in paths:
+        name = path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
+        stat = path.stat()
+        stamp = [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
+        known = cache.get(name)
+        if not known or known[0] != stamp:
+            cache[name] = known = [stamp, _digest(path)]
+            changed = True
+        states.append(FileState(name, stat.st_size, stat.st_mtime_ns, known[1]))
+    if changed:
+        write_atomic(cache_file, json.dumps(cache))
+    return states
+
+
+def _digest(path: Path) -> str:
+    from blake3 import blake3
+
+    try:
+        return blake3(max_threads=blake3.AUTO).update_mmap(path).hexdigest()
+    except OSError as exc:
+        raise ProjectError(f"cannot read the file: {exc.strerror}", file=path) from exc

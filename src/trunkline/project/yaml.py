@@ -1,0 +1,150 @@
+"""YAML that remembers where everything stands, so that every complaint can name file and line."""
+
+from __future__ import annotations
+
+import re
+import types
+import typing
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+import yaml
+
+from trunkline.errors import ProjectError, did_you_mean
+
+T = TypeVar("T")
+Key = str | int
+Place = tuple[Key, ...]
+
+_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+@dataclass(frozen=True)
+class Document:
+    """One parsed YAML file: plain data, and the 1-based line of every key and list item."""
+
+    path: Path
+    data: Any
+    lines: Mapping[Place, int] = field(repr=False)
+
+    def line(self, place: Place) -> int:
+        """The line of `place`, or of the nearest parent that has one."""
+        while place and place not in self.lines:
+            place = place[:-1]
+        return self.lines.get(place, 1)
+
+    def error(self, what: str, place: Place = (), *, hint: str | None = None) -> ProjectError:
+        """A `ProjectError` that points at `place`."""
+        return ProjectError(what, file=self.path, line=self.line(place), hint=hint)
+
+
+def load(path: Path, *, text: str | None = None) -> Document:
+    """Parse a file. Raises `ProjectError` with line on broken YAML and on keys given twice."""
+    try:
+        source = path.read_text("utf-8") if text is None else text
+    except FileNotFoundError as exc:
+        raise ProjectError("file not found", file=path) from exc
+    except UnicodeDecodeError as exc:
+        raise ProjectError("not UTF-8 text", file=path) from exc
+    loader = _Loader(source)
+    try:
+        node = loader.get_single_node()
+        lines: dict[Place, int] = {(): 1}
+        data = None if node is None else _build(loader, node, (), lines, path)
+    except yaml.MarkedYAMLError as exc:
+        mark = exc.problem_mark or exc.context_mark
+        line = mark.line + 1 if mark else None
+        raise ProjectError(f"not valid YAML: {exc.problem or exc.context}", file=path, line=line) from exc
+    except yaml.YAMLError as exc:
+        raise ProjectError(f"not valid YAML: {exc}", file=path) from exc
+    finally:
+        loader.dispose()
+    return Document(path, data, lines)
+
+
+def _build(loader: Any, node: yaml.Node, place: Place, lines: dict[Place, int], path: Path) -> Any:
+    if isinstance(node, yaml.MappingNode):
+        loader.flatten_mapping(node)
+        result: dict[Key, Any] = {}
+        for key_node, value_node in node.value:
+            key = loader.construct_object(key_node)
+            line = key_node.start_mark.line + 1
+            if not isinstance(key, str | int):
+                raise ProjectError(f"a key must be a word, not {key!r}", file=path, line=line)
+            if key in result:
+                raise ProjectError(f"the key {key!r} is given twice", file=path, line=line)
+            lines[(*place, key)] = line
+            result[key] = _build(loader, value_node, (*place, key), lines, path)
+        return result
+    if isinstance(node, yaml.SequenceNode):
+        items = []
+        for index, item in enumerate(node.value):
+            lines[(*place, index)] = item.start_mark.line + 1
+            items.append(_build(loader, item, (*place, index), lines, path))
+        return items
+    return loader.construct_object(node, deep=True)
+
+
+def convert(document: Document, kind: type[T], *, place: Place = (), data: Any = None) -> T:
+    """Validate `data` (default: the whole document) as the msgspec struct `kind`.
+
+    Raises `ProjectError` at the offending line; unknown keys come with the closest known one.
+    """
+    value = document.data if data is None else data
+    for where, key, known in _unknown_keys(value, kind, place):
+        hint = f"known keys here: {', '.join(known)}"
+        raise document.error(f"unknown key {key!r}.{did_you_mean(key, known)}", (*where, key), hint=hint)
+    try:
+        return msgspec.convert(value, kind)
+    except msgspec.ValidationError as exc:
+        what, where = _split_message(str(exc))
+        raise document.error(what, place + where) from exc
+
+
+def _unknown_keys(value: Any, kind: Any, place: Place) -> Iterator[tuple[Place, str, list[str]]]:
+    struct = _struct_in(kind)
+    if struct is not None and isinstance(value, dict):
+        known = {f.encode_name: f.type for f in msgspec.structs.fields(struct)}
+        for key, item in value.items():
+            if key not in known:
+                yield place, str(key), list(known)
+            else:
+                yield from _unknown_keys(item, known[str(key)], (*place, key))
+        return
+    inner = [arg for arg in typing.get_args(kind) if arg is not type(None)]
+    if isinstance(value, dict) and inner:
+        for key, item in value.items():
+            yield from _unknown_keys(item, inner[-1], (*place, key))
+    elif isinstance(value, list) and inner:
+        for index, item in enumerate(value):
+            yield from _unknown_keys(item, inner[0], (*place, index))
+
+
+def _struct_in(kind: Any) -> Any:
+    for candidate in (kind, *typing.get_args(kind)):
+        if isinstance(candidate, type) and issubclass(candidate, msgspec.Struct):
+            return candidate if candidate is kind or _is_union(kind) else None
+    return None
+
+
+def _is_union(kind: Any) -> bool:
+    return typing.get_origin(kind) in (typing.Union, types.UnionType)
+
+
+def _split_message(message: str) -> tuple[str, Place]:
+    """msgspec's "Expected `int`, got `str` - at `$.serve.port`" as words and a place."""
+    match = re.search(r" - at `(?:key in )?\$?([^`]*)`$", message)
+    words = (message[: match.start()] if match else message).replace("`", "'")
+    place: list[Key] = []
+    for name, index in re.findall(r"\.([^.\[\]]+)|\[(\d+|\.\.\.)\]", match.group(1) if match else ""):
+        key: Key = name or (int(index) if index.isdigit() else "...")
+        if key == "...":
+            break
+        place.append(key)
+    if missing := re.match(r"Object missing required field '(.+)'", words):
+        words = f"the key {missing.group(1)!r} is missing"
+    path = ".".join(str(part) for part in place)
+    return (f"{path}: {words}" if path else words), tuple(place)

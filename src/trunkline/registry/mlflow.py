@@ -1,0 +1,448 @@
+"""Runs and model versions in MLflow 3: a local SQLite file or any server.
+
+Only `MlflowClient` with explicit ids is used, never the active run. A version is registered as an MLflow 3 *logged
+model* (its metrics, its source run) whose folder is a `python_function` model: our bundle as data and the name of the
+module that loads it, so `mlflow.pyfunc.load_model("models:/name/7")` works and no pickle is written or read.
+
+MLflow is imported when a registry is opened (1 to 2 s); making a new SQLite file takes another 1 to 2 s.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import logging
+import os
+import tempfile
+import threading
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+from urllib.parse import unquote, urlsplit
+
+from trunkline.errors import EngineError, ModelReferenceError, TransientError
+from trunkline.registry.files import appearing, check_digests, digests
+from trunkline.registry.mlmodel import BUNDLE_PATH, batches, input_columns, milliseconds
+from trunkline.registry.protocol import ModelVersion, RunRecord
+from trunkline.registry.reference import (
+    check_alias,
+    check_model_name,
+    parse_reference,
+    unknown_alias,
+    unknown_model,
+    unknown_version,
+    version_uri,
+)
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import LoggedModel, Run
+    from mlflow.entities.model_registry import ModelVersion as MlflowVersion
+    from mlflow.entities.model_registry import RegisteredModel
+    from mlflow.models import ModelSignature
+
+T = TypeVar("T")
+
+# What MLflow reads from the environment. The first table is not for the user to change: no pickle is ever loaded, no
+# value is cut short without a word, nothing phones home. The second is how this adapter wants MLflow unless told else.
+_FIXED = {
+    "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_TRUNCATE_LONG_VALUES": "false",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_UV_AUTO_DETECT": "false",
+}
+_DEFAULTS = {
+    "MLFLOW_LOGGING_LEVEL": "CRITICAL",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",
+    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
+}
+_LOADER = "trunkline.models.pyfunc"
+_FILES_TAG = "trunkline.files"
+_PASSING = {"TEMPORARILY_UNAVAILABLE", "DEADLINE_EXCEEDED", "REQUEST_LIMIT_EXCEEDED", "RESOURCE_EXHAUSTED", "ABORTED"}
+_NOT_ALLOWED = {"UNAUTHENTICATED", "CUSTOMER_UNAUTHORIZED", "PERMISSION_DENIED"}
+_ABSENT = {"RESOURCE_DOES_NOT_EXIST", "NOT_FOUND"}
+
+# MLflow's SQL stores look a `models:/m-…` source up through the process-wide tracking URI; see `_global_uri`.
+_GLOBAL_URI = threading.RLock()
+
+
+class MlflowRegistry:
+    """`Registry` on MLflow 3.
+
+    `tracking_uri` is `sqlite:///FILE` (made if absent, artifacts in the folder `artifacts` beside it), `http(s)://…`,
+    or anything else MLflow takes; `registry_uri` if versions live elsewhere than runs. Opening one sets MLflow's own
+    settings for this process (no pickle, no telemetry, no log lines), because MLflow reads them from the environment.
+    """
+
+    def __init__(self, tracking_uri: str, registry_uri: str | None = None) -> None:
+        _quiet_process()
+        self._uri, file = _absolute(tracking_uri)
+        self._registry_uri = _absolute(registry_uri)[0] if registry_uri else self._uri
+        self._artifacts = str(file.parent / "artifacts") if file else None
+        self._client = self._call(partial(_open_client, self._uri, self._registry_uri, file))
+        self._experiments: dict[str, str] = {}
+
+    # Runs
+
+    def log_run(self, run: RunRecord) -> str:
+        """See `Registry.log_run`. Each run takes three calls, and one for each further 900 points of its curves."""
+        return self._log_run(run, self._experiment(run.experiment), run.parent_run_id)
+
+    def _log_run(self, run: RunRecord, experiment_id: str, parent_run_id: str | None) -> str:
+        from mlflow.entities import Metric, Param
+
+        started, ended = milliseconds(run.started_at), milliseconds(run.ended_at)
+        tags = {**run.tags, "mlflow.source.name": "trunkline"}
+        if parent_run_id is not None:
+            tags["mlflow.parentRunId"] = parent_run_id
+        made = self._call(lambda: self._client.create_run(experiment_id, started, tags, run.name))
+        run_id: str = made.info.run_id
+        for params, points in batches(run):
+            metrics = [Metric(name, value, ended, step) for name, step, value in points]
+            listed = [Param(name, value) for name, value in params]
+            self._call(partial(self._client.log_batch, run_id, metrics, listed))
+        if run.artifacts is not None:
+            self._call(partial(self._client.log_artifacts, run_id, str(run.artifacts)))
+        for child in run.children:
+            self._log_run(child, experiment_id, run_id)
+        self._call(lambda: self._client.set_terminated(run_id, run.status, ended))
+        return run_id
+
+    def _experiment(self, name: str) -> str:
+        if name not in self._experiments:
+            self._experiments[name] = self._find_experiment(name) or self._make_experiment(name)
+        return self._experiments[name]
+
+    def _find_experiment(self, name: str) -> str | None:
+        found = self._call(lambda: self._client.get_experiment_by_name(name))
+        if found is None:
+            return None
+        if found.lifecycle_stage != "active":
+            raise EngineError(
+                f"the MLflow experiment {name!r} is deleted",
+                hint=f"mlflow experiments restore --experiment-id {found.experiment_id}",
+            )
+        return str(found.experiment_id)
+
+    def _make_experiment(self, name: str) -> str:
+        make = partial(self._client.create_experiment, name, artifact_location=self._artifacts)
+        made = self._call(make, unless={"RESOURCE_ALREADY_EXISTS"})
+        # Another process may have made it between the two calls.
+        experiment_id = made if made is not None else self._find_experiment(name)
+        if experiment_id is None:
+            raise TransientError(f"the MLflow experiment {name!r} came and went while it was looked up")
+        return experiment_id
+
+    # Versions
+
+    def register(
+        self,
+        name: str,
+        bundle_dir: Path,
+        *,
+        run_id: str,
+        sha256: str,
+        tags: Mapping[str, str],
+        example: Mapping[str, object] | None,
+    ) -> ModelVersion:
+        """See `Registry.register`. The sha256 of each file is kept in the version's tags; `fetch` checks them."""
+        check_model_name(name)
+        run = self._call(lambda: self._client.get_run(run_id))
+        logged = self._log_model(name, run, bundle_dir, sha256, example)
+        self._call(lambda: self._client.create_registered_model(name), unless={"RESOURCE_ALREADY_EXISTS"})
+        files = json.dumps(digests(bundle_dir), sort_keys=True)
+        create = partial(
+            self._client.create_model_version,
+            name,
+            source=f"models:/{logged.model_id}",
+            run_id=run_id,
+            tags={**tags, "sha256": sha256, _FILES_TAG: files},
+            model_id=logged.model_id,
+        )
+        with self._global_uri():
+            made = self._call(create)
+        return _version(made, run.data.metrics)
+
+    def _log_model(
+        self, name: str, run: Run, bundle_dir: Path, sha256: str, example: Mapping[str, object] | None
+    ) -> LoggedModel:
+        from mlflow.entities import LoggedModelOutput, Metric
+
+        run_id, ended = run.info.run_id, run.info.end_time or milliseconds(None)
+        create = partial(self._client.create_logged_model, run.info.experiment_id, name, run_id)
+        logged = self._call(lambda: create(tags={"sha256": sha256}, params=run.data.params, model_type="trunkline"))
+        with tempfile.TemporaryDirectory(prefix="trunkline-") as scratch:
+            model_dir = _save_model(Path(scratch), bundle_dir, logged, run_id, example)
+            self._call(lambda: self._client.log_model_artifacts(logged.model_id, str(model_dir)))
+        # The same numbers as the run's, at the same time and step: the run gets no second point, the model its first.
+        metrics = [
+            Metric(key, value, ended, 0, model_id=logged.model_id, run_id=run_id)
+            for key, value in run.data.metrics.items()
+        ]
+        self._call(lambda: self._client.log_batch(run_id, metrics))
+        self._call(lambda: self._client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, 0)]))
+        self._call(lambda: self._client.finalize_logged_model(logged.model_id, "READY"))
+        return logged
+
+    def resolve(self, reference: str) -> ModelVersion:
+        """See `Registry.resolve`."""
+        parsed = parse_reference(reference)
+        number = parsed.version
+        if parsed.alias is not None:
+            model = self._registered_model(parsed.name)
+            if model is None:
+                raise self._unknown_model(parsed.name)
+            found = model.aliases.get(parsed.alias)
+            if found is None:
+                raise unknown_alias(parsed.name, parsed.alias, model.aliases, self._numbers(parsed.name))
+            number = int(found)
+        return self._get_version(parsed.name, number or 0)
+
+    def versions(self, name: str) -> list[ModelVersion]:
+        """See `Registry.versions`. One call for the versions of up to 200, and one for each run that made one."""
+        check_model_name(name)
+        found = self._search(name)
+        metrics = {run_id: self._metrics(run_id) for run_id in {version.run_id for version in found}}
+        return [_version(version, metrics[version.run_id]) for version in found]
+
+    def fetch(self, version: ModelVersion, directory: Path) -> Path:
+        """See `Registry.fetch`. Compares the sha256 of every file with the one in the version's tags."""
+        from mlflow.artifacts import download_artifacts
+
+        expected = version.tags.get(_FILES_TAG)
+        if expected is None:
+            raise ModelReferenceError(
+                f"{version.uri} was not registered by Trunkline: it holds no bundle",
+                hint="train and register a model with `trunkline train`",
+            )
+        number = str(version.version)
+        source = self._call(lambda: self._client.get_model_version_download_uri(version.name, number))
+        with appearing(directory) as filling:
+            with tempfile.TemporaryDirectory(prefix="trunkline-", dir=filling.parent) as scratch:
+                download = partial(download_artifacts, dst_path=scratch, tracking_uri=self._uri)
+                got = self._call(lambda: download(artifact_uri=f"{source}/{BUNDLE_PATH}"))
+                os.replace(got, filling)
+            check_digests(filling, json.loads(expected), version.uri)
+        return directory
+
+    def set_alias(self, name: str, alias: str, version: int) -> None:
+        """See `Registry.set_alias`."""
+        check_model_name(name)
+        check_alias(alias)
+        self._get_version(name, version)
+        self._call(lambda: self._client.set_registered_model_alias(name, alias, str(version)))
+
+    def alias(self, name: str, alias: str) -> ModelVersion | None:
+        """See `Registry.alias`."""
+        check_model_name(name)
+        check_alias(alias)
+        model = self._registered_model(name)
+        number = model.aliases.get(alias) if model else None
+        return self._get_version(name, int(number)) if number else None
+
+    # Calls
+
+    def _registered_model(self, name: str) -> RegisteredModel | None:
+        return self._call(lambda: self._client.get_registered_model(name), unless=_ABSENT)
+
+    def _get_version(self, name: str, number: int) -> ModelVersion:
+        found = self._call(lambda: self._client.get_model_version(name, str(number)), unless=_ABSENT)
+        if found is not None:
+            return _version(found, self._metrics(found.run_id))
+        if self._registered_model(name) is None:
+            raise self._unknown_model(name)
+        raise unknown_version(name, number, self._numbers(name))
+
+    def _unknown_model(self, name: str) -> ModelReferenceError:
+        known = self._call(lambda: self._client.search_registered_models(max_results=1000))
+        return unknown_model(name, [model.name for model in known])
+
+    def _search(self, name: str) -> list[MlflowVersion]:
+        found: list[MlflowVersion] = []
+        token: str | None = None
+        while True:
+            search = partial(self._client.search_model_versions, f"name='{name}'", 200, page_token=token)
+            page = self._call(search)
+            found.extend(page)
+            token = page.token
+            if not token:
+                return sorted(found, key=lambda version: int(version.version))
+
+    def _numbers(self, name: str) -> list[int]:
+        return [int(version.version) for version in self._search(name)]
+
+    def _metrics(self, run_id: str | None) -> Mapping[str, float]:
+        """The run's metrics; none for a version without a run or whose run was removed for good."""
+        if not run_id:
+            return {}
+        run = self._call(lambda: self._client.get_run(run_id), unless=_ABSENT)
+        return run.data.metrics if run is not None else {}
+
+    def _call(self, action: Callable[[], T], unless: set[str] | None = None) -> T:
+        """`action()`, its errors as ours; None instead of an error whose MLflow code is in `unless`."""
+        import requests
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return action()
+        except (MlflowException, requests.RequestException) as exc:
+            if unless and getattr(exc, "error_code", None) in unless:
+                return None  # type: ignore[return-value]  # callers that pass `unless` look for None
+            raise _translated(exc, self._uri) from exc
+
+    @contextmanager
+    def _global_uri(self) -> Iterator[None]:
+        """MLflow's process-wide tracking URI set to ours and back, for a store that works in this process."""
+        import mlflow
+
+        if self._registry_uri.startswith(("http://", "https://")):
+            yield
+            return
+        with _GLOBAL_URI:
+            inherited = os.environ.get("MLFLOW_TRACKING_URI")
+            previous = mlflow.get_tracking_uri() if mlflow.is_tracking_uri_set() else None
+            mlflow.set_tracking_uri(self._uri)
+            try:
+                yield
+            finally:
+                mlflow.set_tracking_uri(previous)  # type: ignore[arg-type]  # None means unset
+                if inherited is not None:
+                    os.environ["MLFLOW_TRACKING_URI"] = inherited
+
+
+def _quiet_process() -> None:
+    """MLflow's settings, before MLflow is imported, and its import, without what it warns about itself."""
+    os.environ.update(_FIXED)
+    for key, value in _DEFAULTS.items():
+        os.environ.setdefault(key, value)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import mlflow.pyfunc  # noqa: F401
+    # Failures come to us as exceptions; the lines that MLflow and urllib3 log beside them would be said twice.
+    logging.getLogger("mlflow").setLevel(os.environ["MLFLOW_LOGGING_LEVEL"].upper())
+    logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
+
+
+def _absolute(uri: str) -> tuple[str, Path | None]:
+    """`uri` with an absolute path, and that path, if it is a SQLite file; else `uri` and None."""
+    if not uri.startswith("sqlite:///"):
+        return uri, None
+    file = Path(unquote(uri.removeprefix("sqlite:///"))).absolute()
+    return f"sqlite:///{file}", file
+
+
+def _open_client(uri: str, registry_uri: str, file: Path | None) -> MlflowClient:
+    from mlflow import MlflowClient
+
+    if file is not None and not file.exists():
+        _create_store(file)
+    return MlflowClient(uri, registry_uri)
+
+
+def _create_store(file: Path) -> None:
+    """A new SQLite store: made under another name by one process at a time, and renamed when it is whole.
+
+    MLflow runs its 50 migrations one by one; a process killed among them leaves a file that no later one can open.
+    """
+    from filelock import FileLock
+    from mlflow import MlflowClient
+
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(file.with_name(f"{file.name}.lock")):
+        if file.exists():
+            return
+        with tempfile.TemporaryDirectory(prefix=f".{file.name}.", dir=file.parent) as scratch:
+            MlflowClient(f"sqlite:///{scratch}/{file.name}")
+            os.replace(Path(scratch) / file.name, file)
+
+
+def _save_model(
+    scratch: Path, bundle_dir: Path, logged: LoggedModel, run_id: str, example: Mapping[str, object] | None
+) -> Path:
+    """A `python_function` model folder below `scratch`, with the bundle's files at `BUNDLE_PATH`."""
+    import mlflow.pyfunc
+    import pandas as pd
+    from mlflow.models import Model
+
+    # MLflow keeps the folder under its own name: this link gives every bundle the same one.
+    link = scratch / Path(BUNDLE_PATH).name
+    link.symlink_to(bundle_dir.absolute(), target_is_directory=True)
+    model = Model(logged.artifact_location, run_id, model_id=logged.model_id, model_uuid=logged.model_id)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        mlflow.pyfunc.save_model(
+            path=scratch / "model",
+            loader_module=_LOADER,
+            data_path=str(link),
+            mlflow_model=model,
+            signature=_signature(bundle_dir),
+            input_example=pd.DataFrame([example]) if example else None,
+            # Given, so that MLflow does not load the model in a child process to find out.
+            pip_requirements=[f"trunkline=={importlib.metadata.version('trunkline')}"],
+        )
+    return scratch / "model"
+
+
+def _signature(bundle_dir: Path) -> ModelSignature:
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, DataType, Schema, TensorSpec
+    from mlflow.types.schema import AnyType
+
+    columns: list[ColSpec | TensorSpec] = [
+        ColSpec(AnyType() if kind == "any" else DataType[kind], name)
+        for name, kind in input_columns(bundle_dir / "signature.json")
+    ]
+    return ModelSignature(inputs=Schema(columns), outputs=Schema([ColSpec(DataType.double, "score")]))
+
+
+def _version(made: MlflowVersion, metrics: Mapping[str, float]) -> ModelVersion:
+    number = int(made.version)
+    return ModelVersion(
+        name=made.name,
+        version=number,
+        uri=version_uri(made.name, number),
+        sha256=made.tags.get("sha256", ""),
+        run_id=made.run_id or "",
+        tags=dict(made.tags),
+        metrics=dict(metrics),
+        created_at=datetime.fromtimestamp(made.creation_timestamp / 1000, UTC),
+    )
+
+
+def _translated(exc: Exception, uri: str) -> EngineError:
+    """One of our errors for one of MLflow's: transient by the class of what lies beneath or by MLflow's own code."""
+    import requests
+
+    shown = _without_password(uri)
+    code = getattr(exc, "error_code", None)
+    passing = (requests.ConnectionError, requests.Timeout, requests.exceptions.RetryError)
+    status = getattr(getattr(exc, "response", None), "status_code", 0)
+    if code in _PASSING or status in (429, 502, 503, 504) or any(isinstance(link, passing) for link in _chain(exc)):
+        return TransientError(
+            f"MLflow at {shown} does not answer", hint=f"is the server up? MLFLOW_TRACKING_URI={shown}"
+        )
+    if code in _NOT_ALLOWED or status in (401, 403):
+        return EngineError(
+            f"MLflow at {shown} does not let us in",
+            hint="set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN",
+        )
+    said = str(getattr(exc, "message", exc)).strip().splitlines()
+    return EngineError(f"MLflow at {shown} refused: {said[0] if said else type(exc).__name__}")
+
+
+def _chain(exc: BaseException | None) -> Iterator[BaseException]:
+    while exc is not None:
+        yield exc
+        exc = exc.__cause__ or exc.__context__
+
+
+def _without_password(uri: str) -> str:
+    parts = urlsplit(uri)
+    if parts.password is None:
+        return uri
+    return parts._replace(netloc=parts.netloc.replace(f":{parts.password}@", ":***@")).geturl()

@@ -1,0 +1,111 @@
+"""The seam between Trunkline and a model registry."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Literal, Protocol
+
+Status = Literal["FINISHED", "FAILED", "KILLED"]
+Curve = Sequence[tuple[int, float]]
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """One thing that was done and is over: a training, a search, a look at the test part.
+
+    `metrics` are the final numbers, `curves` numbers by step (of epochs, of trials); a name stands in one of them only.
+    `artifacts` is a folder whose whole content is kept with the run. `children` are runs of their own (the trials of a
+    search), shown under this one; their `parent_run_id` is not read. Times are aware; None means now.
+    """
+
+    experiment: str
+    name: str
+    params: Mapping[str, object] = field(default_factory=dict)
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    curves: Mapping[str, Curve] = field(default_factory=dict)
+    tags: Mapping[str, str] = field(default_factory=dict)
+    artifacts: Path | None = None
+    children: tuple[RunRecord, ...] = ()
+    parent_run_id: str | None = None
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+    status: Status = "FINISHED"
+
+
+@dataclass(frozen=True)
+class ModelVersion:
+    """One registered bundle.
+
+    `uri` is `models:/name/version`. `sha256` is the bundle's digest as `register` was told, empty if the version was
+    registered by something else. `metrics` are those of the run that made it. `created_at` is aware (UTC).
+    """
+
+    name: str
+    version: int
+    uri: str
+    sha256: str
+    run_id: str
+    tags: Mapping[str, str]
+    metrics: Mapping[str, float]
+    created_at: datetime
+
+
+class Registry(Protocol):
+    """Where runs are recorded and bundles get their names.
+
+    Threads: every method may be called from any thread. Processes: several may use one registry at once, and two that
+    register under one name at the same moment get two versions. Ownership: a registry copies what it is given
+    (`bundle_dir`, `artifacts`) before it returns and never changes it; what `fetch` writes belongs to the caller.
+    Versions never change and their numbers are never used again.
+
+    Errors: `ModelReferenceError` for a name, version or alias that is malformed or leads nowhere, `TransientError` when
+    the registry cannot be reached or is overloaded, `EngineError` when it refuses, `IntegrityError` when stored files
+    are not those that were registered.
+    """
+
+    def log_run(self, run: RunRecord) -> str:
+        """Record `run` and its children; returns the run's id. The experiment is made if there is none of that name."""
+        ...
+
+    def register(
+        self,
+        name: str,
+        bundle_dir: Path,
+        *,
+        run_id: str,
+        sha256: str,
+        tags: Mapping[str, str],
+        example: Mapping[str, object] | None,
+    ) -> ModelVersion:
+        """Store the files of `bundle_dir` as the next version of `name`, made by run `run_id`.
+
+        `sha256` is the bundle's digest, `tags` name every ancestor, `example` is one input row for the model's page.
+        The version exists only once all files are stored.
+        """
+        ...
+
+    def resolve(self, reference: str) -> ModelVersion:
+        """The version that `models:/name/7` or `models:/name@alias` means now."""
+        ...
+
+    def versions(self, name: str) -> list[ModelVersion]:
+        """All versions of `name`, newest last; empty if there is no such model."""
+        ...
+
+    def fetch(self, version: ModelVersion, directory: Path) -> Path:
+        """Write the bundle's files, exactly those that were registered, to `directory`, and return it.
+
+        `directory` must not exist yet or be empty. It appears whole or not at all.
+        """
+        ...
+
+    def set_alias(self, name: str, alias: str, version: int) -> None:
+        """Let `alias` of `name` mean `version` from now on."""
+        ...
+
+    def alias(self, name: str, alias: str) -> ModelVersion | None:
+        """The version that `alias` means, or None if the model or the alias is not there."""
+        ...

@@ -1,0 +1,101 @@
+"""A server in a child process: for the gate, which times the real thing, and for tests."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import IO
+
+from trunkline.errors import EngineError
+
+_STOP_SECONDS = 15.0
+
+
+@dataclass(frozen=True)
+class ServerProcess:
+    """A running server; `pid` is its supervisor, which leads a process group of its own. A context manager."""
+
+    url: str
+    pid: int
+    _child: subprocess.Popen[bytes]
+    _output: IO[bytes]
+
+    def __enter__(self) -> ServerProcess:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Ends it in order: requests are finished and the prediction log is written. May be called twice."""
+        _stop(self._child)
+        self._output.close()
+
+
+def start(
+    bundle_dir: Path,
+    *,
+    reference: str,
+    deployment: str,
+    spool: Path,
+    port: int = 0,
+    timeout: float = 30.0,
+) -> ServerProcess:
+    """Starts a server over `bundle_dir` on 127.0.0.1 and returns when it answers; it ends with this process at last.
+
+    Raises `EngineError` with the child's last output if it dies first or is not ready after `timeout` seconds.
+    """
+    command = [sys.executable, "-P", "-m", "trunkline.serving", "--with-stdin", "--port", str(port)]
+    command += ["--bundle", str(bundle_dir), "--spool", str(spool), "--reference", reference]
+    command += ["--deployment", deployment]
+    output = tempfile.TemporaryFile()  # noqa: SIM115  # closed by `stop`
+    child = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=output, start_new_session=True
+    )
+    line = _first_line(child, timeout)
+    if not line:
+        waited = child.poll() is None
+        _stop(child)
+        what = f"did not answer within {timeout:g} s" if waited else f"ended with code {child.returncode}"
+        with output:
+            raise EngineError(f"the server {what} at its start", hint=f"its last output:\n{_last(output)}")
+    return ServerProcess(json.loads(line)["url"], child.pid, child, output)
+
+
+def _first_line(child: subprocess.Popen[bytes], timeout: float) -> bytes:
+    """The line by which the child says that it answers; empty if it ended or `timeout` passed."""
+    assert child.stdout is not None
+    lines: list[bytes] = []
+    reader = threading.Thread(target=lambda out: lines.append(out.readline()), args=(child.stdout,), daemon=True)
+    reader.start()
+    reader.join(timeout)
+    return lines[0] if lines else b""
+
+
+def _stop(child: subprocess.Popen[bytes]) -> None:
+    child.terminate()
+    with suppress(subprocess.TimeoutExpired):  # what is left of the group is killed below
+        child.wait(_STOP_SECONDS)
+    with suppress(ProcessLookupError):  # all of it has ended
+        os.killpg(child.pid, signal.SIGKILL)
+    child.wait()
+    for pipe in (child.stdin, child.stdout):
+        if pipe is not None:
+            pipe.close()
+
+
+def _last(output: IO[bytes], size: int = 4000) -> str:
+    output.seek(0, os.SEEK_END)
+    output.seek(max(0, output.tell() - size))
+    return output.read().decode(errors="replace").strip() or "(nothing)"

@@ -1,0 +1,85 @@
+"""Calling the user's model function: what goes wrong in it is shown in the user's lines, without ours."""
+
+from __future__ import annotations
+
+import sysconfig
+import traceback
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, cast
+
+import trunkline
+from trunkline.errors import TrainingError, UserError
+from trunkline.training.protocol import Estimator, Pruned
+from trunkline.training.trial import DefaultTrial
+
+__all__ = ["build_estimator", "build_with", "told"]
+
+_OURS = str(Path(trunkline.__file__).parent)
+_LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
+
+
+def build_with(build: Callable[[Any], Any], params: Mapping[str, Any] | None) -> tuple[Estimator, dict[str, Any]]:
+    """The estimator for `params` (defaults where none is given), and the parameters it was made with.
+
+    Raises TrainingError for an unknown parameter or a value outside its range, and as `build_estimator` does.
+    """
+    trial = DefaultTrial(params)
+    estimator = build_estimator(build, trial)
+    trial.refuse_unused()
+    return estimator, trial.params
+
+
+def build_estimator(
+    build: Callable[[Any], Any], trial: Any, *, let_pass: tuple[type[Exception], ...] = (Pruned,)
+) -> Estimator:
+    """Call the model function. Raises TrainingError, pointing into the user's file, for whatever goes wrong in it."""
+    try:
+        estimator = build(trial)
+    except let_pass:
+        raise
+    except Exception as exc:
+        raise _told(build, exc) from exc
+    if not all(hasattr(estimator, part) for part in ("fit", "name", "settings")):
+        file, line = _home(build)
+        raise TrainingError(
+            f"{_name(build)}() returned {_shown(estimator)}, which is no estimator",
+            file=file,
+            line=line,
+            hint="return one of trunkline.estimators, such as MLP(...) or LightGBM(...)",
+        )
+    return cast("Estimator", estimator)
+
+
+def told(exc: BaseException) -> str:
+    """An exception with the lines of its traceback that are neither ours nor a library's."""
+    lines = [f"{type(exc).__name__}: {exc}"]
+    for frame in _users(exc):
+        lines.append(f"  {frame.filename}:{frame.lineno} in {frame.name}: {frame.line}")
+    return "\n".join(lines)
+
+
+def _told(build: Callable[[Any], Any], exc: Exception) -> TrainingError:
+    frames = _users(exc)
+    file, line = (frames[-1].filename, frames[-1].lineno) if frames else _home(build)
+    if isinstance(exc, UserError):  # refused by an estimator or a trial: the message is already for the user
+        return TrainingError(exc.what, file=exc.file or file, line=exc.line or line, hint=exc.hint)
+    return TrainingError(f"{_name(build)}() failed with {told(exc)}", file=file, line=line)
+
+
+def _users(exc: BaseException) -> list[traceback.FrameSummary]:
+    frames = traceback.extract_tb(exc.__traceback__)
+    return [frame for frame in frames if not frame.filename.startswith((_OURS, *_LIBRARIES))]
+
+
+def _home(build: Callable[[Any], Any]) -> tuple[str | None, int | None]:
+    code = getattr(build, "__code__", None)
+    return (code.co_filename, code.co_firstlineno) if code else (None, None)
+
+
+def _name(build: Callable[[Any], Any]) -> str:
+    return getattr(build, "__name__", type(build).__name__)
+
+
+def _shown(value: object) -> str:
+    return "None" if value is None else f"a {type(value).__name__}"

@@ -1,0 +1,126 @@
+"""What training is made of: the data an estimator gets, the estimator, what it yields, and how it reports.
+
+Light: numpy is imported by whoever brings an array.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from trunkline.models.encoder import Encoder
+    from trunkline.models.signature import Signature
+
+__all__ = ["Build", "Estimator", "Fitted", "Matrix", "Pruned", "Reporter", "TrainingData", "Trial"]
+
+Choice = TypeVar("Choice", None, bool, int, float, str)
+
+
+@dataclass(frozen=True, eq=False)
+class Matrix:
+    """Encoded rows and their target: `x` float32 [n, d] in C order with NaN for missing, `y` float32 [n] of 0 and 1.
+
+    Shared by all trials of a search: nobody writes to it.
+    """
+
+    x: npt.NDArray[np.float32]
+    y: npt.NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingData:
+    """The training and validation parts, encoded once. The test part is not here, and nothing here leads to it."""
+
+    train: Matrix
+    validation: Matrix
+    encoder: Encoder
+    signature: Signature
+    metric: str
+
+    def select(self, features: Sequence[str]) -> TrainingData:
+        """The same rows with only `features`, in that order, without encoding again.
+
+        Raises DatasetError for a name that is no input.
+        """
+        signature = self.signature.subset(features)
+        position = {name: index for index, name in enumerate(self.encoder.names)}
+        picked = [position[name] for name in features]
+        return replace(
+            self,
+            train=Matrix(self.train.x.take(picked, axis=1), self.train.y),
+            validation=Matrix(self.validation.x.take(picked, axis=1), self.validation.y),
+            encoder=self.encoder.subset(features),
+            signature=signature,
+        )
+
+
+class Pruned(Exception):
+    """Raised out of a Reporter: the trial will not catch up, stop fitting. Not an error; estimators let it pass."""
+
+
+class Reporter(Protocol):
+    """Told the validation metric as fitting goes on. Called from the thread that fits; may raise Pruned."""
+
+    def __call__(self, step: int, value: float) -> None:
+        """`step` counts up from 1 (an epoch, or a boosting round); `value` is the metric of the dataset's spec."""
+
+
+class Fitted(Protocol):
+    """A fitted model. Owned by the caller; not to be used by two threads at once."""
+
+    def predict(self, x: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+        """The framework's own probabilities [n] of an encoded matrix [n, d]."""
+
+    def to_onnx(self) -> bytes:
+        """The whole model as ONNX: `features` float32 [n, d] -> `score` float32 [n]. Same model, same bytes."""
+
+
+class Estimator(Protocol):
+    """A model that can be fitted: a frozen record of its settings."""
+
+    @property
+    def name(self) -> str:
+        """Short name for leaderboards and logs, such as `mlp`."""
+
+    def settings(self) -> dict[str, Any]:
+        """Every setting as plain data; together with the seed and the thread count they determine the model."""
+
+    def fit(self, data: TrainingData, *, seed: int, threads: int, report: Reporter) -> Fitted:
+        """Fit on `data.train`, stop early and choose on `data.validation` by `data.metric`.
+
+        Deterministic for a seed and a number of threads. Lets Pruned pass; raises TrainingError for data or settings
+        that cannot be fitted and for a framework that is not installed.
+        """
+
+
+class Trial(Protocol):
+    """The part of `optuna.Trial` that a model function may use, so the same function trains once and is searched."""
+
+    def suggest_float(
+        self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
+    ) -> float:
+        """A number of [low, high], on a grid of `step`, or searched on a logarithmic scale."""
+
+    def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> int:
+        """An integer of [low, high], both included."""
+
+    def suggest_categorical(self, name: str, choices: Sequence[Choice]) -> Choice:
+        """One of `choices`; the first one is the default."""
+
+
+class Build(Protocol):
+    """The user's model function: asks the trial for parameters and returns an estimator."""
+
+    def __call__(self, trial: Any, /) -> Estimator:
+        """Called once a trial; cheap, and without side effects."""
+
+
+Params = Mapping[str, Any]

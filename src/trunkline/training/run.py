@@ -1,0 +1,110 @@
+"""One training: model function -> fitted estimator -> bundle, checked before it is saved."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from trunkline.models.bundle import Bundle
+from trunkline.models.runtime import Scorer
+from trunkline.training.boundary import build_with
+from trunkline.training.metrics import METRICS, interval
+from trunkline.training.parity import verify
+from trunkline.training.protocol import Build, Reporter, TrainingData
+
+__all__ = ["TrainSpec", "Trained", "train"]
+
+
+@dataclass(frozen=True)
+class TrainSpec:
+    """What to train. `metadata` is JSON that goes into the bundle as it is (dataset fingerprint, git commit, …);
+
+    without times in it, the same training gives the same digest.
+    """
+
+    name: str
+    build: Build
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A finished training. `metrics` are of the validation part; `interval` is the 95% interval of `metric`."""
+
+    name: str
+    estimator: str
+    params: Mapping[str, Any]
+    settings: Mapping[str, Any]
+    metric: str
+    metrics: Mapping[str, float]
+    interval: tuple[float, float]
+    history: tuple[tuple[int, float], ...]
+    parity: float
+    seconds: float
+    bundle: Bundle
+
+    @property
+    def value(self) -> float:
+        """The metric that chose the model."""
+        return self.metrics[self.metric]
+
+
+def train(
+    spec: TrainSpec,
+    data: TrainingData,
+    *,
+    params: Mapping[str, Any] | None = None,
+    seed: int = 0,
+    threads: int = 1,
+    out: Path,
+    report: Reporter | None = None,
+) -> Trained:
+    """Build, fit, export, check and write the model to the directory `out`.
+
+    `report(step, value)` hears the validation metric as it goes; what it raises ends the training. Deterministic for
+    a seed and a number of threads. Raises TrainingError for the user's code, parameters or data; IntegrityError if
+    the exported model scores differently, and then nothing is written.
+    """
+    begun = time.monotonic()
+    estimator, asked = build_with(spec.build, params)
+    history: list[tuple[int, float]] = []
+
+    def heard(step: int, value: float) -> None:
+        history.append((step, value))
+        if report is not None:
+            report(step, value)
+
+    fitted = estimator.fit(data, seed=seed, threads=threads, report=heard)
+    score, y = fitted.predict(data.validation.x), data.validation.y
+    metrics = {name: metric.function(y, score) for name, metric in METRICS.items()}
+    onnx = fitted.to_onnx()
+    parity = verify(Scorer.of(data.encoder, onnx), fitted, data.validation.x)
+    about = {
+        "model": spec.name,
+        "estimator": estimator.name,
+        "params": asked,
+        "settings": estimator.settings(),
+        "seed": seed,
+        "metric": data.metric,
+        "metrics": metrics,
+        "rows": {"train": len(data.train), "validation": len(data.validation)},
+    }
+    bundle = Bundle.write(
+        out, signature=data.signature, encoder=data.encoder, onnx=onnx, metadata={**spec.metadata, **about}
+    )
+    return Trained(
+        name=spec.name,
+        estimator=estimator.name,
+        params=asked,
+        settings=estimator.settings(),
+        metric=data.metric,
+        metrics=metrics,
+        interval=interval(data.metric, y, score, seed=seed),
+        history=tuple(history),
+        parity=parity,
+        seconds=time.monotonic() - begun,
+        bundle=bundle,
+    )

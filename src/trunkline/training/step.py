@@ -1,0 +1,123 @@
+"""The train step: one training, its bundle, its run and its version."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from typing import TYPE_CHECKING
+
+from trunkline.context import Job, StepContext, StepResult
+from trunkline.ledger.ids import new_id
+from trunkline.registry.protocol import ModelVersion, RunRecord
+from trunkline.training.inputs import Inputs, load_inputs
+from trunkline.training.run import Trained, TrainSpec, train
+from trunkline.training.steps import bundle_folder
+
+if TYPE_CHECKING:
+    from trunkline.models.bundle import Bundle
+
+
+def run(job: Job, ctx: StepContext) -> StepResult:
+    """Train with the best known parameters, or the first; register the bundle; write the ledger's version row.
+
+    The same bundle is never registered twice: after a kill, or when forced, the version it has is found again.
+    """
+    config = job.step.config
+    dataset_id = str(job.inputs[job.step.needs[0]]["dataset_id"])
+    ctx.progress(f"reading the dataset of {config['name']}")
+    inputs = load_inputs(ctx.root, config["name"], dataset_id)
+    params = config["params"] if config["params"] is not None else dict(inputs.model.first)
+    scratch = ctx.state / "bundles" / f".train-{os.getpid()}"
+    try:
+        spec = TrainSpec(config["name"], inputs.model.build, {"dataset": inputs.manifest.name, "dataset_id": dataset_id})
+        trained = train(
+            spec,
+            inputs.data,
+            params=params,
+            seed=config["seed"],
+            threads=ctx.threads,
+            out=scratch,
+            report=lambda step, value: ctx.progress(f"training {config['name']}: {value:.4f} at {step}"),
+        )
+        bundle = _keep(trained.bundle, ctx)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    ctx.progress(f"registering {config['name']}")
+    version, new = _version(trained, bundle, inputs, ctx, job.fingerprint)
+    if new:
+        _record(version, trained, inputs, ctx)
+    return _result(version, trained, inputs, new)
+
+
+def _keep(bundle: Bundle, ctx: StepContext) -> Bundle:
+    place = bundle_folder(ctx.state, bundle.sha256)
+    if place.is_dir():
+        return type(bundle).open(place, expect_sha256=bundle.sha256)
+    bundle.path.rename(place)
+    return type(bundle).open(place, expect_sha256=bundle.sha256)
+
+
+def _version(
+    trained: Trained, bundle: Bundle, inputs: Inputs, ctx: StepContext, fingerprint: str
+) -> tuple[ModelVersion, bool]:
+    registry = ctx.registry()
+    known = next((v for v in reversed(registry.versions(trained.name)) if v.sha256 == bundle.sha256), None)
+    if known is not None:
+        return known, False
+    tags = {
+        "trunkline.dataset": inputs.manifest.name,
+        "trunkline.dataset_id": inputs.manifest.dataset_id,
+        "trunkline.snapshot": inputs.manifest.snapshot,
+        "trunkline.load_ids": " ".join(inputs.manifest.load_ids),
+        "trunkline.git_commit": ctx.git_commit() or "",
+        "trunkline.fingerprint": fingerprint,
+        "trunkline.run_id": ctx.run_id,
+    }
+    run_id = registry.log_run(
+        RunRecord(
+            experiment=ctx.experiment,
+            name=f"{trained.name} {trained.estimator}",
+            params={**trained.params, "estimator": trained.estimator},
+            metrics={f"validation_{name}": value for name, value in trained.metrics.items()},
+            curves={f"{trained.metric}_by_step": trained.history},
+            tags=tags,
+        )
+    )
+    example = {field.name: field.example for field in bundle.signature.inputs}
+    version = registry.register(
+        trained.name, bundle.path, run_id=run_id, sha256=bundle.sha256, tags=tags, example=example
+    )
+    return version, True
+
+
+def _record(version: ModelVersion, trained: Trained, inputs: Inputs, ctx: StepContext) -> None:
+    with ctx.warehouse.transaction():
+        row = {
+            "version_id": new_id("version"),
+            "run_id": ctx.run_id,
+            "model": version.name,
+            "reference": version.uri,
+            "sha256": version.sha256,
+            "dataset_id": inputs.manifest.dataset_id,
+            "registry_run_id": version.run_id,
+            "params": dict(trained.params),
+            "metrics": dict(trained.metrics),
+            "created_at": ctx.now(),
+        }
+        ctx.ledger.add("versions", [row])
+
+
+def _result(version: ModelVersion, trained: Trained, inputs: Inputs, new: bool) -> StepResult:
+    low, high = trained.interval
+    output = {
+        "model": version.name,
+        "reference": version.uri,
+        "sha256": version.sha256,
+        "dataset_id": inputs.manifest.dataset_id,
+        "estimator": trained.estimator,
+        "params": dict(trained.params),
+        "metrics": dict(trained.metrics),
+    }
+    known = "" if new else " (the very bundle it already was)"
+    measure = f"{trained.metric} {trained.value:.4f} ({low:.4f} to {high:.4f}) on validation"
+    return StepResult(output, f"{version.uri} {trained.estimator}, {measure}{known}")

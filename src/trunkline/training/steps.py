@@ -1,0 +1,42 @@
+"""Declared models as steps: pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from trunkline.graph.step import Step
+
+
+def step_name(model: str) -> str:
+    """The name of the step that trains a model."""
+    return f"train:{model}"
+
+
+def train_step(
+    declared: Mapping[str, Any],
+    dataset_step: str,
+    *,
+    code: str,
+    versions: Mapping[str, str],
+    params: Mapping[str, Any] | None,
+    seed: int,
+    where: str,
+) -> Step:
+    """The step that trains one `@tl.model` once, with `params` (the best known) or the first ones."""
+    config = {**declared, "params": dict(params) if params is not None else None, "seed": seed}
+    return Step(
+        step_name(declared["name"]),
+        "train",
+        needs=(dataset_step,),
+        code=code,
+        config=config,
+        versions=versions,
+        where=where,
+    )
+
+
+def bundle_folder(state: Path, sha256: str) -> Path:
+    """Where a bundle lies in this checkout, by what it is."""
+    return state / "bundles" / sha256[:16]

@@ -1,0 +1,115 @@
+"""dbt, in this process: its manifest as plain records, and one invocation for the stale part."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from trunkline.errors import EngineError, ProjectError
+
+_QUIET = ["--no-use-colors", "--no-write-json", "--log-level", "none", "--no-partial-parse"]
+
+
+@dataclass(frozen=True)
+class NodeResult:
+    """What became of one dbt node. `status` is dbt's own: success, pass, warn, error, fail, skipped."""
+
+    unique_id: str
+    status: str
+    seconds: float
+    message: str
+    rows: int | None
+
+    @property
+    def ok(self) -> bool:
+        """Whether steps that depend on it may go on."""
+        return self.status in ("success", "pass", "warn", "no-op")
+
+
+class Dbt:
+    """One dbt runner for one command: imported once, parsed once, its manifest reused by every invocation."""
+
+    def __init__(self, root: Path, target: str, profiles_dir: Path) -> None:
+        self._root = root
+        self._arguments = [
+            "--project-dir",
+            str(root),
+            "--profiles-dir",
+            str(profiles_dir),
+            "--target",
+            target,
+            "--target-path",
+            str(root / ".trunkline" / "dbt"),
+            "--log-path",
+            str(root / ".trunkline" / "dbt" / "logs"),
+        ]
+        self._manifest: Any = None
+
+    def parse(self) -> dict[str, Any]:
+        """The manifest as plain data: `nodes`, `functions`, `sources`, `macros`, `exposures` by unique id.
+
+        Raises `ProjectError` with dbt's own message.
+        """
+        result = self._invoke(["parse"], None)
+        if not result.success:
+            raise ProjectError(
+                f"dbt cannot parse the project: {_message(result.exception)}", file=self._root / "dbt_project.yml"
+            )
+        self._manifest = result.result
+        data: dict[str, Any] = self._manifest.to_dict(omit_none=True)
+        return data
+
+    def build(self, selectors: Sequence[str], on_node: Callable[[str, str], None]) -> list[NodeResult]:
+        """`dbt build` of exactly the selected nodes. `on_node` gets (unique id, "start" or a status) as it happens."""
+        if self._manifest is None:
+            self.parse()
+        arguments = ["build", "--indirect-selection", "empty", "--select", *selectors]
+
+        def watch(event: Any) -> None:
+            if event.info.name == "NodeStart":
+                on_node(event.data.node_info.unique_id, "start")
+            elif event.info.name == "NodeFinished":
+                on_node(event.data.node_info.unique_id, event.data.node_info.node_status)
+
+        result = self._invoke(arguments, watch)
+        if result.result is None:
+            raise EngineError(f"dbt build did not run: {_message(result.exception)}")
+        return [_node(item) for item in result.result]
+
+    def _invoke(self, arguments: list[str], watch: Callable[[Any], None] | None) -> Any:
+        with _quiet_environment():
+            from dbt.cli.main import dbtRunner
+
+            runner = dbtRunner(manifest=self._manifest, callbacks=[watch] if watch else [])
+            return runner.invoke([*_QUIET, *arguments, *self._arguments])
+
+
+def _node(item: Any) -> NodeResult:
+    response: Mapping[str, Any] = item.adapter_response or {}
+    rows = response.get("rows_affected")
+    status = str(getattr(item.status, "value", item.status))
+    return NodeResult(item.node.unique_id, status, float(item.execution_time), str(item.message or ""), rows)
+
+
+def _message(exc: BaseException | None) -> str:
+    return " ".join(str(exc).split()) if exc is not None else "no reason given"
+
+
+@contextlib.contextmanager
+def _quiet_environment() -> Iterator[None]:
+    """dbt reads its switches from the environment and warns into our output: set and mend both around each call."""
+    import warnings
+
+    before = dict(os.environ)
+    os.environ.update(DBT_SEND_ANONYMOUS_USAGE_STATS="false", DO_NOT_TRACK="1")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)

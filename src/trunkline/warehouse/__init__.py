@@ -1,0 +1,1 @@
+"""The warehouse: one protocol, small capability protocols, one file per engine."""

@@ -1,0 +1,40 @@
+"""Tests depend on nothing of the machine they run on: not its home folder, git identity, network or idle cores."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+# Set on import, before any test module loads a library that reads them once; child processes inherit them.
+os.environ |= {
+    "ANONYMIZED_TELEMETRY": "false",
+    "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",
+    "DO_NOT_TRACK": "1",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "OMP_NUM_THREADS": "1",  # two workers share two cores
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RUNTIME__DLTHUB_TELEMETRY": "false",
+}
+
+# The same examples in every run, and no deadline on a machine that others use as well.
+settings.register_profile("trunkline", deadline=None, derandomize=True, database=None)
+settings.load_profile("trunkline")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _nobodys_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """An empty home folder and an identity for git, for this process and its children."""
+    home = tmp_path_factory.mktemp("home")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HOME", str(home))
+        patch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
+        for role in ("AUTHOR", "COMMITTER"):
+            patch.setenv(f"GIT_{role}_NAME", "Test")
+            patch.setenv(f"GIT_{role}_EMAIL", "test@example.invalid")
+        for name in ("DBT_PROFILES_DIR", "MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI", "RAY_ADDRESS"):
+            patch.delenv(name, raising=False)
+        yield home

@@ -1,0 +1,68 @@
+"""A server for the gate's tests: answers `/predict` as ours does, or misbehaves on demand."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+Row = dict[str, Any]
+
+
+class Peer:
+    """What a test can see of a running server: its address and the rows it was sent, in order."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.rows: list[Row] = []
+        self.times: list[float] = []
+
+
+@contextmanager
+def serving(
+    score: Callable[[Row], float] = lambda row: 0.5,
+    *,
+    status: int = 200,
+    body: bytes | None = None,
+    hang_up: bool = False,
+    delay: float = 0.0,
+) -> Iterator[Peer]:
+    """A server that answers `score` of each row, or always `status` and `body`, or closes the connection."""
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True
+
+        def do_POST(self) -> None:
+            assert self.path == "/predict"
+            sent = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            peer.rows += sent["rows"]
+            peer.times.append(time.perf_counter())
+            time.sleep(delay)
+            if hang_up:
+                self.close_connection = True
+                return
+            answer = json.dumps({"predictions": [{"score": score(row)} for row in sent["rows"]]}).encode()
+            answer = answer if body is None else body
+            self.send_response(status)
+            self.send_header("content-length", str(len(answer)))
+            self.end_headers()
+            for start in range(0, len(answer), 7):  # in pieces, as a network may deliver it
+                self.wfile.write(answer[start : start + 7])
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    peer = Peer(f"http://127.0.0.1:{server.server_port}")
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+    try:
+        yield peer
+    finally:
+        server.shutdown()
+        server.server_close()

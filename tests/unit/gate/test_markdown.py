@@ -1,0 +1,73 @@
+"""Hostile names, seen by a real Markdown parser with HTML switched on."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
+
+from trunkline.gate.markdown import code, table
+
+HOSTILE = [
+    "a|b",
+    "a`b",
+    "``",
+    "\\",
+    "\\|",
+    "<script>alert(1)</script>",
+    "<!-- trunkline -->",
+    "![x](https://example.invalid/x.png)",
+    "[click](javascript:alert(1))",
+    "@octocat",
+    "https://example.invalid",
+    "#1",
+    "a\n\n# heading",
+    "a\r| b | c |",
+    "*bold* _it_ ~~no~~",
+    "&lt;b&gt;",
+    "\u202egpj.exe",
+    "zero\u200bwidth",
+    "line\u2028separator",
+    " ",
+    "",
+    "  padded  ",
+    "\x00\x1b[31m",
+    "x" * 5000,
+    "$\\math$",
+    "'quoted'",
+]
+
+
+def parsed(lines: list[str]) -> list[Token]:
+    tokens = MarkdownIt("commonmark", {"html": True}).enable("table").parse("\n".join(lines))
+    return [leaf for token in tokens for leaf in (token, *(token.children or ()))]
+
+
+def assert_only_code(text: str) -> None:
+    tokens = parsed(table(["a", "b"], [[code(text), code("next")]], "ll"))
+    kinds = [token.type for token in tokens]
+    assert kinds.count("td_open") == 2
+    assert [token.content for token in tokens if token.type == "code_inline"][-1] == "next"
+    assert kinds.count("code_inline") == 2
+    assert not {"html_inline", "html_block", "link_open", "image", "heading_open", "strong_open"} & set(kinds)
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_a_hostile_name_stays_in_its_cell(text: str) -> None:
+    assert_only_code(text)
+
+
+@given(st.text(max_size=120))
+def test_any_name_stays_in_its_cell(text: str) -> None:
+    assert_only_code(text)
+    shown = code(text)
+    assert shown.isprintable()
+    assert not set("<>&|\\") & set(shown.replace("\\x", "").replace("\\u", "").replace("\\U", ""))
+
+
+@given(st.text(st.characters(codec="ascii", categories=("L", "N", "P")), min_size=1, max_size=60))
+def test_plain_names_are_shown_as_they_are(text: str) -> None:
+    if not set(text) & set("`|\\<>&"):
+        assert code(text) == f"`{text}`"

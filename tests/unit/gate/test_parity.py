@@ -1,0 +1,32 @@
+"""HTTP answers against offline scores."""
+
+from __future__ import annotations
+
+import pytest
+
+from trunkline.gate.evidence import CounterExample
+from trunkline.gate.parity import compare
+
+ROWS = [{"distance": i} for i in range(4)]
+
+
+def test_equal_answers_do_not_differ() -> None:
+    found = compare(ROWS, [0.1, 0.2, 0.3, 0.4], [0.1, 0.2 + 9e-7, 0.3, 0.4])
+    assert (found.rows, found.differ, found.example) == (4, 0, None)
+    assert found.largest == pytest.approx(9e-7)
+
+
+def test_the_first_difference_is_the_example() -> None:
+    found = compare(ROWS, [0.1, 0.2, 0.3, 0.4], [0.1, 0.21, 0.3, 0.5])
+    assert (found.differ, found.largest) == (2, pytest.approx(0.1))
+    assert found.example == CounterExample({"distance": 1}, 0.2, 0.21)
+
+
+def test_no_number_differs_from_every_number() -> None:
+    nan = float("nan")
+    assert compare(ROWS, [nan, nan, 0.3, 0.4], [nan, 0.2, float("inf"), 0.4]).differ == 3
+
+
+def test_one_answer_a_row() -> None:
+    with pytest.raises(ValueError, match="shorter"):
+        compare(ROWS, [0.1, 0.2, 0.3, 0.4], [0.1, 0.2, 0.3])

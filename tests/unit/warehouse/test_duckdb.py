@@ -1,0 +1,89 @@
+"""The DuckDB adapter: transactions, snapshots, sealed files, appends, writers that take turns."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.unit.warehouse.conftest import SETTINGS
+from trunkline.errors import EngineError, ProjectError
+from trunkline.warehouse.duckdb import DuckDB, open_duckdb
+from trunkline.warehouse.protocol import Relation, open_warehouse
+
+
+def test_a_failed_transaction_leaves_nothing(lake: DuckDB) -> None:
+    with pytest.raises(KeyboardInterrupt), lake.transaction():
+        lake.execute("create table main.t as select 1 as a")
+        raise KeyboardInterrupt
+    assert lake.relations() == set()
+    with lake.transaction():
+        lake.execute("create table main.t as select 1 as a")
+    assert lake.relations() == {("main", "t")}
+
+
+def test_a_snapshot_is_read_as_it_was(lake: DuckDB) -> None:
+    lake.execute("create table main.t as select 1 as a")
+    snapshot = lake.snapshot()
+    lake.execute("insert into main.t values (2)")
+    table = Relation("main", "t")
+    assert lake.query(f"select count(*) from {lake.at(table, snapshot)}") == [(1,)]
+    assert lake.query(f"select count(*) from {lake.sql(table)}") == [(2,)]
+
+
+def test_sealed_files_open_with_their_key_alone(lake: DuckDB, tmp_path: Path) -> None:
+    path = tmp_path / "s.parquet"
+    assert lake.write_parquet("select range as a, 'secret' as b from range(10)", path, key=b"k" * 32) == 10
+    assert lake.read_sealed(path, b"k" * 32).column("a").to_pylist() == list(range(10))
+    with pytest.raises(EngineError, match="cannot open the sealed file"):
+        lake.read_sealed(path, b"x" * 32)
+    with pytest.raises(EngineError, match="encrypted"):
+        lake.query(f"from read_parquet('{path}')")
+    assert b"secret" not in path.read_bytes()
+
+
+def test_appending_a_file_twice_adds_its_rows_once(lake: DuckDB, tmp_path: Path) -> None:
+    columns = (("id", "varchar"), ("n", "bigint"))
+    lake.execute("create table main.p (id varchar, n bigint)")
+    path = tmp_path / "p.ndjson"
+    path.write_text('{"id": "a", "n": 1}\n{"id": "b", "n": 2}\n{"id": "a", "n": 1}\n')
+    table = Relation("main", "p")
+    assert lake.append_new(table, columns, path, key="id") == 2
+    path.write_text('{"id": "b", "n": 2}\n{"id": "c", "n": 3}\n')
+    assert lake.append_new(table, columns, path, key="id") == 1
+    assert lake.append_new(table, columns, path, key="id") == 0
+    assert lake.query("select id, n from main.p order by id") == [("a", 1), ("b", 2), ("c", 3)]
+
+
+def test_writers_in_several_processes_take_turns(lake: DuckDB, tmp_path: Path) -> None:
+    lake.execute("create table main.t (who integer, n integer)")
+    code = (
+        "import sys; from pathlib import Path; from trunkline.warehouse.duckdb import open_duckdb\n"
+        f"w = open_duckdb({SETTINGS!r}, Path('.'))\n"
+        "for n in range(10):\n"
+        "    with w.transaction(): w.execute(f'insert into main.t values ({sys.argv[1]}, {n})')\n"
+    )
+    children = [subprocess.Popen([sys.executable, "-c", code, str(who)], cwd=tmp_path) for who in range(3)]
+    assert [child.wait(120) for child in children] == [0, 0, 0]
+    assert lake.query("select count(*), count(distinct (who, n)) from main.t") == [(30, 30)]
+
+
+def test_a_database_file_works_as_well(tmp_path: Path) -> None:
+    settings = {"path": "local.duckdb"}
+    warehouse = open_duckdb(settings, tmp_path)
+    with warehouse.transaction():
+        warehouse.execute("create table main.t as select 42 as a")
+    assert warehouse.snapshot() == ""
+    assert warehouse.query(f"from {warehouse.at(Relation('main', 't'), '')}") == [(42,)]
+    warehouse.close()
+
+
+def test_what_the_profile_gets_wrong_is_said(tmp_path: Path) -> None:
+    with pytest.raises(EngineError, match="database 'lke' is not attached"):
+        open_duckdb({"path": ":memory:", "database": "lke"}, tmp_path)
+    with pytest.raises(ProjectError, match="no warehouse adapter for dbt type 'postgres'"):
+        open_warehouse("postgres", {}, tmp_path)
+    with pytest.raises(EngineError, match="'nosuch' cannot be loaded"):
+        open_duckdb({"extensions": ["nosuch"]}, tmp_path)
