@@ -1,7 +1,7 @@
 """Writes docs/reference/: the command line, the configuration and the errors, from the code itself.
 
-    python scripts/reference.py          writes the pages
-    python scripts/reference.py --check  exits with 1 if a page is not what the code says
+python scripts/reference.py          writes the pages
+python scripts/reference.py --check  exits with 1 if a page is not what the code says
 """
 
 from __future__ import annotations
@@ -27,7 +27,9 @@ NOTE = "<!-- Written by scripts/reference.py from the code: change the code, the
 def cli() -> str:
     """The help page of every command."""
     context = click.Context(_trunkline, info_name="trunkline", max_content_width=100, terminal_width=100)
-    pages = [NOTE + "# Command line\n\nEvery command answers `--help`; those on a project take `--target` and `--json`.\n"]
+    pages = [
+        NOTE + "# Command line\n\nEvery command answers `--help`; those on a project take `--target` and `--json`.\n"
+    ]
     pages.append(f"```text\n{_trunkline.get_help(context)}\n```\n")
     for name in COMMANDS:
         command = _trunkline.get_command(context, name)
@@ -73,7 +75,11 @@ def _rows(prefix: str, kind: Any) -> Iterator[str]:
 
 def error_page() -> str:
     """Every error and its exit code."""
-    lines = [NOTE + "# Errors\n", f"```text\n{inspect.getdoc(errors)}\n```\n", "| error | exit code | meaning |\n|---|---|---|"]
+    lines = [
+        NOTE + "# Errors\n",
+        f"```text\n{inspect.getdoc(errors)}\n```\n",
+        "| error | exit code | meaning |\n|---|---|---|",
+    ]
     for name in errors.__all__:
         kind = getattr(errors, name)
         if isinstance(kind, type):

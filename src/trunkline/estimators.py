@@ -4,4 +4,4 @@ from __future__ import annotations
 
 from trunkline.training.estimators import MLP, LightGBM
 
-__all__ = ["MLP", "LightGBM"]
+__all__ = ["LightGBM", "MLP"]

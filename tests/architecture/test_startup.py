@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from trunkline.cli.main import COMMANDS
+
 HEAVY = {
     "dbt", "dlt", "duckdb", "fastapi", "granian", "lightgbm", "matplotlib", "mlflow", "numpy", "onnx", "onnxruntime",
     "optuna", "pandas", "polars", "pyarrow", "pydantic", "ray", "requests", "scipy", "sklearn", "snowflake",
@@ -50,7 +52,11 @@ def test_start_is_quick(arguments: list[str], limit: float) -> None:
     assert ours / empty <= limit, f"{ours * 1000:.0f} ms against {empty * 1000:.0f} ms of an empty interpreter"
 
 
-@pytest.mark.parametrize("arguments", [PACKAGE, HELP], ids=["import", "help"])
+@pytest.mark.parametrize(
+    "arguments",
+    [PACKAGE, HELP, *([COMMAND, name, "--help"] for name in COMMANDS)],
+    ids=["import", "help", *COMMANDS],
+)
 def test_start_loads_nothing_heavy(arguments: list[str]) -> None:
     names = loaded(arguments)
     assert "trunkline" in names

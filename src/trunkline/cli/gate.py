@@ -39,10 +39,10 @@ def command(
 
 def _show(show: Show, gated: Gated, root: Path) -> None:
     quality = gated.result.report.evidence.quality
-    show.line(f"{gated.candidate} against {gated.champion or 'no champion yet'}, look {gated.looks} at this sealed part")
-    rows = [
-        [m.name, f"{m.candidate.value:.4f}", f"{m.candidate.low:.4f} to {m.candidate.high:.4f}"] for m in quality.metrics
-    ]
+    against = f"against {gated.champion}" if gated.champion else "with no other champion to beat"
+    show.line(f"{gated.candidate} {against}, look {gated.looks} at this sealed part")
+    found = [(m.name, m.candidate) for m in quality.metrics]
+    rows = [[name, f"{e.value:.4f}", f"{e.low:.4f} to {e.high:.4f}"] for name, e in found]
     show.table(["sealed test part", f"n={quality.rows:,}", "95% interval"], rows, right=(1,))
     latency = gated.result.report.evidence.latency
     if latency:
@@ -66,5 +66,3 @@ def _show(show: Show, gated: Gated, root: Path) -> None:
             "report": str(report),
         }
     )
-
-

@@ -24,6 +24,7 @@ COMMANDS = {
     "compare": ("compare:command", "Compare feature groups and estimators on the validation part."),
     "gate": ("gate:command", "Test a candidate on the sealed part and on the real server; give a verdict."),
     "promote": ("promote:command", "Write a gated model's reference into its deployment file."),
+    "summary": ("summary:command", "What the ledger knows: rows, nodes, leaderboard, verdict, predictions."),
     "serve": ("serve:command", "Answer predictions over HTTP with the promoted model."),
 }
 

@@ -42,7 +42,8 @@ def command(
         )
     result = tuned.result
     pruned = sum(trial.state == "pruned" for trial in result.trials)
-    show.line(f"best of {len(result.trials)} trials ({pruned} pruned): {result.best_value:.4f} in trial {result.best_number}")
+    found = f"{result.best_value:.4f} in trial {result.best_number}"
+    show.line(f"best of {len(result.trials)} trials ({pruned} pruned): {found}")
     for name, value in result.best_params.items():
         show.line(f"  {name}: {value:.5g}" if isinstance(value, float) else f"  {name}: {value}")
     for ended in tuned.trained:
@@ -69,7 +70,8 @@ class _Told:
         """One finished trial."""
         self._seen += 1
         value = f"{trial.value:.4f}" if trial.value is not None else "-"
-        self._show.line(f"  trial {trial.number:<4} {trial.state:<9} {value:<8} {trial.estimator or '':<9} {trial.seconds:5.1f} s")
+        what = f"{trial.state:<9} {value:<8} {trial.estimator or '':<9}"
+        self._show.line(f"  trial {trial.number:<4} {what} {trial.seconds:5.1f} s")
         if trial.error:
             self._show.line(f"    {trial.error}", fg="red")
         each = (time.monotonic() - self._clock) / self._seen

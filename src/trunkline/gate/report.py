@@ -9,7 +9,7 @@ from typing import cast
 
 from trunkline.gate.evidence import Calibration, Estimate, Evidence, Latency, Loss, Parity, Quality, SliceEvidence
 from trunkline.gate.markdown import code, table
-from trunkline.gate.verdict import RuleResult, Verdict
+from trunkline.gate.verdict import RuleResult, Verdict, signed
 
 SCHEMA = "trunkline.gate/1"
 
@@ -233,4 +233,4 @@ def _estimate(found: Estimate | None) -> str:
 
 
 def _loss(found: Loss | None) -> str:
-    return f"{found.value:+.4f} ({found.low:+.4f} to {found.high:+.4f})" if found else "–"
+    return f"{signed(found.value)} ({signed(found.low)} to {signed(found.high)})" if found else "–"

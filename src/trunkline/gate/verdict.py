@@ -87,12 +87,13 @@ def _may_lose(path: str, bound: float, loss: Loss | None, rows: int) -> RuleResu
     if loss is None:
         return RuleResult(path, None, bound, "pass", "there is no champion to lose against")
     if loss.at_most <= bound:
-        why = f"loses {loss.value:+.4f}, with 95% confidence {loss.at_most:+.4f} at most"
+        why = f"loses {signed(loss.value)}, with 95% confidence {signed(loss.at_most)} at most"
         return RuleResult(path, loss.value, bound, "pass", why)
     if loss.at_least > bound:
-        why = f"loses {loss.value:+.4f}, with 95% confidence {loss.at_least:+.4f} at least"
+        why = f"loses {signed(loss.value)}, with 95% confidence {signed(loss.at_least)} at least"
         return RuleResult(path, loss.value, bound, "fail", why)
-    why = f"loses {loss.value:+.4f}, with 95% confidence {loss.at_least:+.4f} at least and {loss.at_most:+.4f} at most"
+    limits = f"{signed(loss.at_least)} at least and {signed(loss.at_most)} at most"
+    why = f"loses {signed(loss.value)}, with 95% confidence {limits}"
     return RuleResult(path, loss.value, bound, "undecided", f"{why}; {_rows_needed(loss, bound, rows)}")
 
 
@@ -104,6 +105,11 @@ def _rows_needed(loss: Loss, bound: float, rows: int) -> str:
     needed = rows * (half / abs(bound - loss.value)) ** 2
     way = "pass" if loss.value < bound else "fail"
     return f"if it stays so, about {needed:,.0f} rows would {way} it ({rows:,} now)"
+
+
+def signed(value: float) -> str:
+    """`value` with its sign and four decimals; what rounds to nothing has no minus."""
+    return f"{round(value, 4) + 0.0:+.4f}"
 
 
 def _latency(rule: LatencyRule, found: Latency | None) -> list[RuleResult]:

@@ -86,6 +86,15 @@ class Ledger:
             with self._warehouse.transaction():
                 self.add("step_runs", rows)
 
+    def finish_run(
+        self, run_id: str, target: str, git_commit: str | None, status: str, started_at: dt.datetime
+    ) -> None:
+        """One row for a command that ran steps; `status` is done, failed or interrupted."""
+        self.prepare()
+        with self._warehouse.transaction():
+            row = {"run_id": run_id, "target": target, "git_commit": git_commit, "status": status}
+            self.add("runs", [{**row, "started_at": started_at, "finished_at": dt.datetime.now(dt.UTC)}])
+
     def add_predictions(self, file: Path) -> int:
         """Append a spooled NDJSON file of predictions; those the ledger has already are passed over. Rows added."""
         self.prepare()

@@ -7,10 +7,9 @@ from trunkline.warehouse.protocol import Relation
 SCHEMA = "trunkline"
 
 TABLES: dict[str, tuple[tuple[str, str], ...]] = {
-    # one command that changed something
+    # one command that ran steps
     "runs": (
         ("run_id", "varchar"),
-        ("command", "varchar"),
         ("target", "varchar"),
         ("git_commit", "varchar"),
         ("status", "varchar"),

@@ -27,7 +27,7 @@ from trunkline.models.signature import Signature
 
 __all__ = ["Bundle"]
 
-FORMAT = 1
+_FORMAT = 1
 _BUNDLE, _ENCODER, _MODEL, _SIGNATURE = "bundle.json", "encoder.json", "model.onnx", "signature.json"
 _PARTS = (_ENCODER, _MODEL, _SIGNATURE)
 _FILES = frozenset((_BUNDLE, *_PARTS))
@@ -64,7 +64,7 @@ class Bundle:
         }
         parts[_BUNDLE] = _json(
             {
-                "format": FORMAT,
+                "format": _FORMAT,
                 "trunkline": version("trunkline"),
                 "files": {name: _sha256(parts[name]) for name in _PARTS},
                 "metadata": dict(metadata),
@@ -89,8 +89,8 @@ class Bundle:
             what = f"the bundle's digest is {identity}, but {expect_sha256} was recorded"
             raise IntegrityError(what, file=directory)
         record = _parse(directory, _BUNDLE, parts)
-        if record.get("format") != FORMAT:
-            what = f"the bundle has format {record.get('format')!r}; this version of Trunkline reads {FORMAT}"
+        if record.get("format") != _FORMAT:
+            what = f"the bundle has format {record.get('format')!r}; this version of Trunkline reads {_FORMAT}"
             raise IntegrityError(what, file=directory / _BUNDLE)
         for name in _PARTS:
             if _recorded(record, name) != _sha256(parts[name]):
@@ -195,13 +195,13 @@ def _check_model(content: bytes) -> None:
 
 def _has_external_data(content: bytes) -> bool:
     import onnx
-    from google.protobuf.message import DecodeError, Message
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
     try:
         model = onnx.load_model_from_string(content)
     except DecodeError as exc:
         raise IntegrityError(f"model.onnx is no ONNX model: {exc}") from exc
-    pending: list[Message] = [model]
+    pending: list[Any] = [model]
     while pending:
         message = pending.pop()
         if isinstance(message, onnx.TensorProto) and message.data_location == onnx.TensorProto.EXTERNAL:

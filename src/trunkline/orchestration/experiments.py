@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from trunkline.errors import TrainingError, did_you_mean
@@ -32,9 +32,9 @@ class Tuned:
 
 def inputs_for(session: Session, model: str, listen: Listener) -> tuple[Session, Inputs]:
     """The model's dataset, built first if it is stale. Raises the error of the step that failed."""
-    compiled, plan = plan_for(session, [f"+{step_name(model)}"], kinds=())
-    upstream = {name for name in compiled.graph.ancestors([step_name(model)])}
-    _, plan = plan_for(session, sorted(upstream)) if upstream else (compiled, plan)
+    compiled, _ = plan_for(session, [step_name(model)])
+    upstream = compiled.graph.ancestors([step_name(model)])
+    _, plan = plan_for(session, sorted(upstream))
     if plan.stale:
         for ended in execute(session, compiled.graph, plan, listen):
             if ended.error:
@@ -69,7 +69,9 @@ def tune(
         timeout=timeout,
     )
     result = search(spec, inputs.data, on_trial=on_trial)
-    _keep_best(session, model, study, result, started)
+    # the best parameters are the output of a step `tune:MODEL`: that is where training finds them
+    best = {"params": dict(result.best_params), "value": result.best_value}
+    _keep(session, f"tune:{model}", {**best, "trials": len(result.trials), "study": study}, started)
     _log_trials(session, inputs, study, result)
     session = session.refreshed()
     compiled, plan = plan_for(session, [step_name(model)])
@@ -80,6 +82,7 @@ def ladder(
     session: Session, model: str, *, vary: str | None, on_row: Callable[[Row], None], listen: Listener
 ) -> list[Row]:
     """Feature groups added up in declared order, times every choice of the parameter `vary`, on validation."""
+    started = dt.datetime.now(dt.UTC)
     session, inputs = inputs_for(session, model, listen)
     variations = _variations(session, inputs, vary)
     rows = compare(
@@ -91,6 +94,7 @@ def ladder(
         threads=session.context.threads,
         on_row=on_row,
     )
+    _keep(session, f"compare:{model}", {"rows": [asdict(row) for row in rows]}, started)
     record = RunRecord(
         experiment=f"{session.context.experiment}/compare",
         name=f"{model} compare",
@@ -120,19 +124,12 @@ def _variations(session: Session, inputs: Inputs, vary: str | None) -> dict[str,
     return {str(c): known if trial.params[vary] == c else {vary: c} for c in parameter.choices}
 
 
-def _keep_best(session: Session, model: str, study: str, result: SearchResult, started: dt.datetime) -> None:
-    """The best parameters as the output of a step `tune:MODEL`: that is where training finds them."""
-    output = {
-        "params": dict(result.best_params),
-        "value": result.best_value,
-        "trials": len(result.trials),
-        "study": study,
-    }
+def _keep(session: Session, step: str, output: Mapping[str, Any], started: dt.datetime) -> None:
     end = StepEnd(
-        step=f"tune:{model}",
-        kind="tune",
+        step=step,
+        kind=step.partition(":")[0],
         status="done",
-        fingerprint=digest([study, len(result.trials)]),
+        fingerprint=digest(output),
         parts={},
         output=output,
         error=None,

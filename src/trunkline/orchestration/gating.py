@@ -142,7 +142,7 @@ def _servers(deployment: str, candidate: Resolved, champion: Resolved | None) ->
 def _record(session: Session, manifest: Manifest, result: GateResult, look_id: str) -> None:
     """The verdict in the ledger, and the look as a run of the registry with its report."""
     report, context = result.report, session.context
-    metrics = {metric.name: metric.candidate.value for metric in report.evidence.quality.metrics}
+    found = {metric.name: metric.candidate for metric in report.evidence.quality.metrics}
     latency = report.evidence.latency
     served = {"p50_ms": latency.p50_ms, "p99_ms": latency.p99_ms} if latency else {}
     with context.warehouse.transaction():
@@ -153,7 +153,7 @@ def _record(session: Session, manifest: Manifest, result: GateResult, look_id: s
             "sha256": report.candidate.sha256,
             "champion": report.champion.reference if report.champion else None,
             "passed": result.passed,
-            "metrics": {**metrics, **served},
+            "metrics": {name: [e.value, e.low, e.high] for name, e in found.items()} | served,
             "report": str(result.markdown.relative_to(context.root)),
             "decided_at": context.now(),
         }
@@ -162,7 +162,7 @@ def _record(session: Session, manifest: Manifest, result: GateResult, look_id: s
         RunRecord(
             experiment=f"{context.experiment}/gate",
             name=f"{report.deployment} {report.candidate.reference}",
-            metrics={f"test_{name}": value for name, value in metrics.items()} | served,
+            metrics={f"test_{name}": estimate.value for name, estimate in found.items()} | served,
             tags={
                 "trunkline.look_id": look_id,
                 "trunkline.dataset_id": manifest.dataset_id,

@@ -59,14 +59,23 @@ class _Execution:
         self._failed: set[str] = set()
 
     def run(self) -> list[Ended]:
-        while self._todo:
-            ready = self._ready()
-            others = [entry for entry in ready if entry.step.kind not in _DBT_KINDS]
-            for entry in others:
-                self._one(entry)
-            if not others:
-                self._dbt(self._dbt_batch())
+        started, context = dt.datetime.now(dt.UTC), self._session.context
+        status = "interrupted"
+        try:
+            while self._todo:
+                self._next()
+            status = "failed" if self._failed else "done"
+        finally:
+            context.ledger.finish_run(context.run_id, context.target, context.git_commit(), status, started)
         return self._ended
+
+    def _next(self) -> None:
+        ready = self._ready()
+        others = [entry for entry in ready if entry.step.kind not in _DBT_KINDS]
+        for entry in others:
+            self._one(entry)
+        if not others and self._todo:
+            self._dbt(self._dbt_batch())
 
     def _ready(self) -> list[Planned]:
         """Steps that wait for nothing; those behind a failure are taken out as skipped."""

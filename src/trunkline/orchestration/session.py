@@ -98,7 +98,8 @@ def _registry(project: Project) -> Callable[[], Registry]:
     def open_registry() -> Registry:
         from trunkline.registry.mlflow import MlflowRegistry
 
-        return MlflowRegistry(project.tracking_uri)
+        local = project.tracking_uri.startswith("sqlite:///")
+        return MlflowRegistry(Path(project.tracking_uri.removeprefix("sqlite:///")) if local else project.tracking_uri)
 
     return open_registry
 

@@ -63,7 +63,11 @@ def digests(root: Path, paths: Iterable[Path]) -> list[FileState]:
 def _digest(path: Path) -> str:
     from blake3 import blake3
 
+    total = blake3(max_threads=blake3.AUTO)
     try:
-        return blake3(max_threads=blake3.AUTO).update_mmap(path).hexdigest()
+        with path.open("rb", buffering=0) as file:  # not mapped: mapped pages would count as our memory
+            while chunk := file.read(8 << 20):
+                total.update(chunk)
+        return total.hexdigest()
     except OSError as exc:
         raise ProjectError(f"cannot read the file: {exc.strerror}", file=path) from exc

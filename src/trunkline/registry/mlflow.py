@@ -13,16 +13,17 @@ import importlib.metadata
 import json
 import logging
 import os
+import sqlite3
 import tempfile
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from trunkline.errors import EngineError, ModelReferenceError, TransientError
 from trunkline.registry.files import appearing, check_digests, digests
@@ -74,12 +75,13 @@ _GLOBAL_URI = threading.RLock()
 class MlflowRegistry:
     """`Registry` on MLflow 3.
 
-    `tracking_uri` is `sqlite:///FILE` (made if absent, artifacts in the folder `artifacts` beside it), `http(s)://…`,
-    or anything else MLflow takes; `registry_uri` if versions live elsewhere than runs. Opening one sets MLflow's own
-    settings for this process (no pickle, no telemetry, no log lines), because MLflow reads them from the environment.
+    `tracking_uri` is a SQLite file, as a path or as `sqlite:///FILE` (made if absent, artifacts in the folder
+    `artifacts` beside it), `http(s)://…`, or anything else MLflow takes; `registry_uri` if versions live elsewhere than
+    runs. Opening one sets MLflow's own settings for this process (no pickle, no telemetry, no log lines): MLflow
+    reads them from the environment.
     """
 
-    def __init__(self, tracking_uri: str, registry_uri: str | None = None) -> None:
+    def __init__(self, tracking_uri: str | Path, registry_uri: str | None = None) -> None:
         _quiet_process()
         self._uri, file = _absolute(tracking_uri)
         self._registry_uri = _absolute(registry_uri)[0] if registry_uri else self._uri
@@ -328,19 +330,26 @@ def _quiet_process() -> None:
     logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
 
 
-def _absolute(uri: str) -> tuple[str, Path | None]:
+def _absolute(uri: str | Path) -> tuple[str, Path | None]:
     """`uri` with an absolute path, and that path, if it is a SQLite file; else `uri` and None."""
+    if isinstance(uri, Path):
+        uri = f"sqlite:///{quote(str(uri.absolute()))}"
     if not uri.startswith("sqlite:///"):
         return uri, None
-    file = Path(unquote(uri.removeprefix("sqlite:///"))).absolute()
-    return f"sqlite:///{file}", file
+    path, mark, options = uri.removeprefix("sqlite:///").partition("?")
+    file = Path(unquote(path)).absolute()
+    if found := set("%?#") & set(str(file)):
+        # It would quote or unquote them once too often and write artifacts to another folder.
+        raise EngineError(f"MLflow cannot work in {file}: there is a {min(found)!r} in the path")
+    return f"sqlite:///{file}{mark}{options}", file
 
 
 def _open_client(uri: str, registry_uri: str, file: Path | None) -> MlflowClient:
     from mlflow import MlflowClient
 
-    if file is not None and not file.exists():
+    if file is not None:
         _create_store(file)
+        _check_store(file)
     return MlflowClient(uri, registry_uri)
 
 
@@ -352,13 +361,30 @@ def _create_store(file: Path) -> None:
     from filelock import FileLock
     from mlflow import MlflowClient
 
-    file.parent.mkdir(parents=True, exist_ok=True)
+    if file.exists():
+        return
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as exc:
+        raise EngineError(f"cannot make the folder of the MLflow store {file}: {exc}") from exc
     with FileLock(file.with_name(f"{file.name}.lock")):
         if file.exists():
             return
         with tempfile.TemporaryDirectory(prefix=f".{file.name}.", dir=file.parent) as scratch:
-            MlflowClient(f"sqlite:///{scratch}/{file.name}")
-            os.replace(Path(scratch) / file.name, file)
+            made = Path(scratch) / file.name
+            MlflowClient(f"sqlite:///{made}")
+            os.replace(made, file)
+
+
+def _check_store(file: Path) -> None:
+    """Raise `EngineError` unless SQLite can read `file`: MLflow would try for two minutes before it says so."""
+    try:
+        with closing(sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True)) as connection:
+            connection.execute("select count(*) from sqlite_master").fetchall()
+    except sqlite3.Error as exc:
+        raise EngineError(
+            f"the MLflow store {file} cannot be read: {exc}", hint="restore it from a backup, or move it away"
+        ) from exc
 
 
 def _save_model(

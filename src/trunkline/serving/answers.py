@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import msgspec
 
 Headers = list[tuple[str, str]]
@@ -11,8 +9,7 @@ Headers = list[tuple[str, str]]
 JSON_HEADERS: Headers = [("content-type", "application/json")]
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(msgspec.Struct, frozen=True):
     """Status, headers and body of one response."""
 
     status: int

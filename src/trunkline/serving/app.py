@@ -85,7 +85,6 @@ class Application:
         self._reader = RequestReader(bundle.signature, service.limits)
         self._ids = PredictionIds()
         self._tail = b',"model":%s,"sha256":%s}' % (orjson.dumps(service.reference), orjson.dumps(bundle.sha256))
-        self._predictions = 0
         self._started = time.monotonic()
         self._bulk = ThreadPoolExecutor(1, thread_name_prefix="bulk")
         self._bulk_waiting = 0
@@ -197,7 +196,7 @@ class Application:
             "deployment": self._service.deployment,
             "sha256": self._bundle.sha256,
             "uptime_s": round(time.monotonic() - self._started, 1),
-            "predictions": self._predictions,
+            "predictions": state.written + state.pending + state.lost,
             "server_pid": os.getppid(),
             "worker_pid": os.getpid(),
             "prediction_log": {
@@ -243,7 +242,6 @@ class Application:
         ids = self._ids.take(len(scores))
         latency_us = max(0, round((time.time() - at) * 1e6))
         self._spool.append(Scored(ids, batch.logged, scores, batch.keys, at, latency_us))
-        self._predictions += len(scores)
         return ids, scores
 
 

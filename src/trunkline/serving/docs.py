@@ -48,12 +48,18 @@ def _control(index: int, field: Field) -> str:
         inner = "".join(f"<option{' selected' if option == chosen else ''}>{option}</option>" for option in options)
         control = f'<select id="f{index}">{inner}</select>'
     else:
-        value = "" if field.example is None else html.escape(str(field.example))
+        value = html.escape(_shown(field.example))
         mode = ' inputmode="decimal"' if field.kind == "number" else ""
         control = (
             f'<input id="f{index}" value="{value}" placeholder="{empty}"{mode} autocomplete="off" spellcheck="false">'
         )
-    return f'<div class="field">{label}{control}{kind}</div>'
+    return f'<div class="field">{label}{kind}{control}</div>'
+
+
+def _shown(example: object) -> str:
+    if isinstance(example, float) and example.is_integer() and abs(example) < 1e15:
+        return str(int(example))
+    return "" if example is None else str(example)
 
 
 def _script_data(data: object) -> str:

@@ -65,22 +65,24 @@ def start(
     )
     line = _first_line(child, timeout)
     if not line:
-        waited = child.poll() is None
         _stop(child)
-        what = f"did not answer within {timeout:g} s" if waited else f"ended with code {child.returncode}"
+        what = f"did not answer within {timeout:g} s" if line is None else f"ended with code {child.returncode}"
         with output:
             raise EngineError(f"the server {what} at its start", hint=f"its last output:\n{_last(output)}")
     return ServerProcess(json.loads(line)["url"], child.pid, child, output)
 
 
-def _first_line(child: subprocess.Popen[bytes], timeout: float) -> bytes:
-    """The line by which the child says that it answers; empty if it ended or `timeout` passed."""
+def _first_line(child: subprocess.Popen[bytes], timeout: float) -> bytes | None:
+    """The line by which the child says that it answers; empty if it has ended instead, None if `timeout` passed."""
     assert child.stdout is not None
     lines: list[bytes] = []
     reader = threading.Thread(target=lambda out: lines.append(out.readline()), args=(child.stdout,), daemon=True)
     reader.start()
     reader.join(timeout)
-    return lines[0] if lines else b""
+    if lines == [b""]:
+        with suppress(subprocess.TimeoutExpired):
+            child.wait(_STOP_SECONDS)
+    return lines[0] if lines else None
 
 
 def _stop(child: subprocess.Popen[bytes]) -> None:

@@ -26,8 +26,7 @@ _TYPES: Mapping[str, Any] = {"number": float, "category": _TEXT, "boolean": bool
 _SHAPE = 'send {"rows": [{field: value, …}, …]} or one row {field: value, …}'
 
 
-@dataclass(frozen=True, slots=True)
-class Batch:
+class Batch(msgspec.Struct, frozen=True):
     """Checked rows of one request.
 
     `logged` is what the prediction log writes for each row (anything msgspec can encode to the same JSON object), and

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import gc
 import http.client
 import json
 import logging
@@ -134,7 +135,10 @@ class _WorkerApplication(Application):
 def load_application(service: Service, server_pid: int) -> Callable[..., Any]:
     """Runs in each worker, before it listens."""
     threading.Thread(target=_end_with_server, args=(server_pid,), daemon=True).start()
-    return cast("Callable[..., Any]", _WorkerApplication.load(service))  # granian looks for `__rsgi__` on it
+    application = _WorkerApplication.load(service)
+    gc.collect()
+    gc.freeze()  # what is loaded stays: no later collection walks it in the middle of a request
+    return cast("Callable[..., Any]", application)  # granian looks for `__rsgi__` on it
 
 
 def _end_with_server(server_pid: int) -> None:

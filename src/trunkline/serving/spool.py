@@ -52,8 +52,7 @@ class Record(msgspec.Struct, frozen=True, gc=False):
     latency_us: int
 
 
-@dataclass(frozen=True, slots=True)
-class Scored:
+class Scored(msgspec.Struct, frozen=True):
     """The rows of one request, answered at `at` (Unix seconds) after `latency_us`; the sequences have one length."""
 
     ids: Sequence[str]
@@ -86,10 +85,10 @@ class SpoolWriter:
         self._deployment, self._model, self._sha256 = deployment, model, sha256
         self._encoder = msgspec.json.Encoder()
         self._lock = threading.Lock()
-        self._fresh: list[Scored] = []
-        self._fresh_rows = 0
-        self._held: deque[tuple[bytes, int]] = deque()  # encoded batches that are not yet on disk
-        self._held_bytes = self._held_rows = 0
+        self._fresh: list[bytes] = []  # lines, not yet taken by the writing thread
+        self._fresh_rows = self._fresh_bytes = 0
+        self._held: deque[tuple[bytes, int]] = deque()  # lines and their count, not yet on disk
+        self._held_rows = 0
         self._written = self._lost = 0
         self._error: str | None = None
         self._wake = threading.Event()
@@ -106,9 +105,17 @@ class SpoolWriter:
 
     def append(self, scored: Scored) -> None:
         """Logs the rows of one request; on disk within 200 ms."""
+        # Encoded here and now: to keep the rows for the writing thread costs more, in garbage collection, than this.
+        records = self._records(scored)
+        rows = len(scored.ids)
+        parts = [self._encoder.encode_lines([*islice(records, _CHUNK_ROWS)]) for _ in range(0, rows, _CHUNK_ROWS)]
         with self._lock:
-            self._fresh.append(scored)
-            self._fresh_rows += len(scored.ids)
+            if self._fresh_bytes > _HELD_BYTES:  # the writing thread hangs in a write
+                self._lost += rows
+                return
+            self._fresh += parts
+            self._fresh_rows += rows
+            self._fresh_bytes += sum(map(len, parts))
             full = self._fresh_rows >= _FLUSH_ROWS
         if full:
             self._wake.set()
@@ -140,22 +147,17 @@ class SpoolWriter:
     def _flush(self) -> None:
         with self._lock:
             fresh, self._fresh = self._fresh, []
-            self._fresh_rows = 0
-        records = self._records(fresh)
-        while chunk := [*islice(records, _CHUNK_ROWS)]:
-            self._hold(self._encoder.encode_lines(chunk), len(chunk))
+            rows, self._fresh_rows, self._fresh_bytes = self._fresh_rows, 0, 0
+            self._held_rows += rows
+        if rows:
+            self._held.append((b"".join(fresh), rows))
         while self._held and self._attempt(self._write_oldest):
             self._error = None
-        while len(self._held) > 1 and self._held_bytes > _HELD_BYTES:
-            data, rows = self._held.pop()
-            self._held_bytes -= len(data)
+        while len(self._held) > 1 and sum(len(data) for data, _ in self._held) > _HELD_BYTES:
+            _, rows = self._held.pop()
             self._held_rows -= rows
-            self._lost += rows
-
-    def _hold(self, data: bytes, rows: int) -> None:
-        self._held.append((data, rows))
-        self._held_bytes += len(data)
-        self._held_rows += rows
+            with self._lock:
+                self._lost += rows
 
     def _write_oldest(self) -> None:
         if self._file is None:
@@ -164,17 +166,15 @@ class SpoolWriter:
         data, rows = self._held[0]
         self._file.write(data, rows)
         self._held.popleft()
-        self._held_bytes -= len(data)
         self._held_rows -= rows
         self._written += rows
 
-    def _records(self, fresh: Sequence[Scored]) -> Iterator[Record]:
+    def _records(self, scored: Scored) -> Iterator[Record]:
+        at, latency_us = datetime.fromtimestamp(scored.at, UTC), scored.latency_us
         deployment, model, sha256 = self._deployment, self._model, self._sha256
-        for scored in fresh:
-            at, latency_us = datetime.fromtimestamp(scored.at, UTC), scored.latency_us
-            keys = scored.keys or [None] * len(scored.ids)
-            for prediction_id, key, row, score in zip(scored.ids, keys, scored.rows, scored.scores, strict=True):
-                yield Record(prediction_id, at, deployment, model, sha256, key, row, score, latency_us)
+        keys = scored.keys or [None] * len(scored.ids)
+        for prediction_id, key, row, score in zip(scored.ids, keys, scored.rows, scored.scores, strict=True):
+            yield Record(prediction_id, at, deployment, model, sha256, key, row, score, latency_us)
 
     def _rotate(self) -> None:
         if self._file is None or (not self._file.rows and not self._closing):
@@ -182,7 +182,8 @@ class SpoolWriter:
         if self._file.is_there():
             self._file.finish()
         else:
-            self._lost += self._file.rows  # someone deleted it
+            with self._lock:
+                self._lost += self._file.rows  # someone deleted it
         self._file.close()
         self._file = None
 

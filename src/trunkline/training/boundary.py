@@ -16,7 +16,8 @@ from trunkline.training.trial import DefaultTrial
 __all__ = ["build_estimator", "build_with", "told"]
 
 _OURS = str(Path(trunkline.__file__).parent)
-_LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
+# `<string>` and the like hold code that a library has generated, such as the `__init__` of a dataclass.
+_LIBRARIES = ("<", *{sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
 
 
 def build_with(build: Callable[[Any], Any], params: Mapping[str, Any] | None) -> tuple[Estimator, dict[str, Any]]:

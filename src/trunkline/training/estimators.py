@@ -10,7 +10,7 @@ from typing import Any, ClassVar, cast
 from trunkline.errors import TrainingError
 from trunkline.training.protocol import Fitted, Reporter, TrainingData
 
-__all__ = ["MLP", "LightGBM"]
+__all__ = ["LightGBM", "MLP"]
 
 # Where each estimator is implemented, and what to install if its framework is not there.
 _IMPLEMENTATIONS = {

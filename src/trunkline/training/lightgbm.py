@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from trunkline.training.estimators import LightGBM
 
-__all__ = ["FittedLightGBM", "fit_lightgbm"]
+__all__ = ["FittedLightGBM", "Recoding", "fit_lightgbm", "floor32"]
 
 _EVALUATE_EVERY = 5  # rounds
 _REPORT_EVERY = 25  # rounds
@@ -183,13 +183,14 @@ def _round_thresholds(text: str) -> str:
     for line in text.splitlines():
         if line.startswith("threshold="):
             exact = np.array(line[len("threshold=") :].split(), np.float64)
-            line = "threshold=" + " ".join(map(repr, _floor32(exact).astype(np.float64).tolist()))
+            line = "threshold=" + " ".join(map(repr, floor32(exact).astype(np.float64).tolist()))
         if not line.startswith("tree_sizes="):  # lengths in bytes, which changed; LightGBM does without
             lines.append(line)
     return "\n".join(lines) + "\n"
 
 
-def _floor32(exact: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
+def floor32(exact: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
+    """The largest float32 that is not above each value, so that `x <= value` keeps its meaning for a float32 `x`."""
     with np.errstate(over="ignore"):
         near = exact.astype(np.float32)
     return np.where(near > exact, np.nextafter(near, np.float32(-np.inf)), near)

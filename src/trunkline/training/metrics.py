@@ -12,7 +12,7 @@ from trunkline.errors import TrainingError, did_you_mean
 
 __all__ = ["METRICS", "Metric", "average_precision", "brier", "interval", "log_loss", "metric_named", "roc_auc"]
 
-Array = npt.NDArray[Any]
+_Array = npt.NDArray[Any]
 _Z95 = 1.959963984540054
 _DRAWS = 200
 
@@ -20,11 +20,11 @@ _DRAWS = 200
 class Metric(NamedTuple):
     """A metric and its direction."""
 
-    function: Callable[[Array, Array], float]
+    function: Callable[[_Array, _Array], float]
     higher_is_better: bool
 
 
-def roc_auc(y: Array, score: Array) -> float:
+def roc_auc(y: _Array, score: _Array) -> float:
     """Area under the ROC curve: the share of (positive, negative) pairs in the right order, ties counting half."""
     positive = y > 0.5
     n = int(positive.sum())
@@ -33,12 +33,12 @@ def roc_auc(y: Array, score: Array) -> float:
     return float((_midranks(score)[positive].sum() - n * (n + 1) / 2) / (n * m))
 
 
-def log_loss(y: Array, score: Array) -> float:
+def log_loss(y: _Array, score: _Array) -> float:
     """Mean negative log-likelihood, in nats; probabilities are kept 1e-15 off 0 and 1."""
     return float(_log_losses(y, score).mean())
 
 
-def average_precision(y: Array, score: Array) -> float:
+def average_precision(y: _Array, score: _Array) -> float:
     """Area under the precision-recall curve as a step function, equal scores taken together."""
     order = np.argsort(-score, kind="stable")
     hits = np.cumsum(y[order] > 0.5)
@@ -48,7 +48,7 @@ def average_precision(y: Array, score: Array) -> float:
     return float((precision * np.diff(hits[ends], prepend=0)).sum() / hits[-1])
 
 
-def brier(y: Array, score: Array) -> float:
+def brier(y: _Array, score: _Array) -> float:
     """Mean squared difference of probability and outcome."""
     return float(_square_errors(y, score).mean())
 
@@ -70,7 +70,7 @@ def metric_named(name: str) -> Metric:
     return METRICS[name]
 
 
-def interval(name: str, y: Array, score: Array, *, seed: int = 0) -> tuple[float, float]:
+def interval(name: str, y: _Array, score: _Array, *, seed: int = 0) -> tuple[float, float]:
     """A 95% interval: by DeLong for roc_auc, of a mean for log_loss and brier, else by 200 bootstrap draws."""
     if name == "roc_auc":
         return _delong(y, score)
@@ -85,19 +85,19 @@ def interval(name: str, y: Array, score: Array, *, seed: int = 0) -> tuple[float
     return float(low), float(high)
 
 
-def _log_losses(y: Array, score: Array) -> Array:
+def _log_losses(y: _Array, score: _Array) -> _Array:
     p = np.clip(score.astype(np.float64), 1e-15, 1 - 1e-15)
     return -np.where(y > 0.5, np.log(p), np.log1p(-p))
 
 
-def _square_errors(y: Array, score: Array) -> Array:
+def _square_errors(y: _Array, score: _Array) -> _Array:
     return np.square(score.astype(np.float64) - y)
 
 
 _MEANS = {"log_loss": _log_losses, "brier": _square_errors}  # metrics that are a mean over rows
 
 
-def _delong(y: Array, score: Array) -> tuple[float, float]:
+def _delong(y: _Array, score: _Array) -> tuple[float, float]:
     """DeLong's interval by midranks: Sun & Xu, IEEE Signal Processing Letters 21(11), 2014, algorithm 2."""
     positive = y > 0.5
     n, m = int(positive.sum()), int((~positive).sum())
@@ -111,7 +111,7 @@ def _delong(y: Array, score: Array) -> tuple[float, float]:
     return max(0.0, area - reach), min(1.0, area + reach)
 
 
-def _midranks(values: Array) -> npt.NDArray[np.float64]:
+def _midranks(values: _Array) -> npt.NDArray[np.float64]:
     """Ranks from 1, equal values sharing the mean of theirs."""
     order = np.argsort(values)
     in_order = values[order]

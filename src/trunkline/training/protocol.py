@@ -5,7 +5,7 @@ Light: numpy is imported by whoever brings an array.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from trunkline.models.encoder import Encoder
     from trunkline.models.signature import Signature
 
-__all__ = ["Build", "Estimator", "Fitted", "Matrix", "Pruned", "Reporter", "TrainingData", "Trial"]
+__all__ = ["Build", "Choice", "Estimator", "Fitted", "Matrix", "Pruned", "Reporter", "TrainingData", "Trial"]
 
 Choice = TypeVar("Choice", None, bool, int, float, str)
 
@@ -121,6 +121,3 @@ class Build(Protocol):
 
     def __call__(self, trial: Any, /) -> Estimator:
         """Called once a trial; cheap, and without side effects."""
-
-
-Params = Mapping[str, Any]

@@ -79,29 +79,21 @@ def train(
 
     fitted = estimator.fit(data, seed=seed, threads=threads, report=heard)
     score, y = fitted.predict(data.validation.x), data.validation.y
-    metrics = {name: metric.function(y, score) for name, metric in METRICS.items()}
     onnx = fitted.to_onnx()
     parity = verify(Scorer.of(data.encoder, onnx), fitted, data.validation.x)
-    about = {
-        "model": spec.name,
+    trained: dict[str, Any] = {
         "estimator": estimator.name,
         "params": asked,
         "settings": estimator.settings(),
-        "seed": seed,
         "metric": data.metric,
-        "metrics": metrics,
-        "rows": {"train": len(data.train), "validation": len(data.validation)},
+        "metrics": {name: metric.function(y, score) for name, metric in METRICS.items()},
     }
-    bundle = Bundle.write(
-        out, signature=data.signature, encoder=data.encoder, onnx=onnx, metadata={**spec.metadata, **about}
-    )
+    rows = {"train": len(data.train), "validation": len(data.validation)}
+    metadata = {**spec.metadata, "model": spec.name, "seed": seed, "rows": rows, **trained}
+    bundle = Bundle.write(out, signature=data.signature, encoder=data.encoder, onnx=onnx, metadata=metadata)
     return Trained(
         name=spec.name,
-        estimator=estimator.name,
-        params=asked,
-        settings=estimator.settings(),
-        metric=data.metric,
-        metrics=metrics,
+        **trained,
         interval=interval(data.metric, y, score, seed=seed),
         history=tuple(history),
         parity=parity,

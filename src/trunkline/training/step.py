@@ -29,7 +29,9 @@ def run(job: Job, ctx: StepContext) -> StepResult:
     params = config["params"] if config["params"] is not None else dict(inputs.model.first)
     scratch = ctx.state / "bundles" / f".train-{os.getpid()}"
     try:
-        spec = TrainSpec(config["name"], inputs.model.build, {"dataset": inputs.manifest.name, "dataset_id": dataset_id})
+        spec = TrainSpec(
+            config["name"], inputs.model.build, {"dataset": inputs.manifest.name, "dataset_id": dataset_id}
+        )
         trained = train(
             spec,
             inputs.data,

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from trunkline.models.encoder import EncodedColumn
     from trunkline.training.estimators import MLP
 
-__all__ = ["FittedTorch", "Network", "fit_mlp"]
+__all__ = ["FittedTorch", "Network", "Prepared", "fit_mlp"]
 
 _FARTHEST = 8.0  # standard deviations; what lies beyond is brought back
 _WARM_UP = 0.1  # share of the steps
@@ -103,7 +103,7 @@ class Prepared:
 def fit_mlp(estimator: MLP, data: TrainingData, *, seed: int, threads: int, report: Reporter) -> FittedTorch:
     """Fit by AdamW on the log loss; keep the epoch that validates best. See `Estimator.fit`."""
     with _torch(seed, threads) as generator:
-        flagged = [bool(missing) for missing in np.isnan(data.train.x).any(axis=0)]
+        flagged = [bool(np.isnan(column).any()) for column in data.train.x.T]
         network = Network(data.encoder.columns, flagged, estimator)
         _fit(network, estimator, data, generator, report)
     return FittedTorch(network.eval(), len(flagged), threads)

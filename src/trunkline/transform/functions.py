@@ -1,4 +1,4 @@
-"""The DuckDB side of dbt's Python functions, as a dbt-duckdb plugin (`plugins: [{module: trunkline.transform.functions}]`).
+"""DuckDB's side of dbt's Python functions, a dbt-duckdb plugin: `plugins: [{module: trunkline.transform.functions}]`.
 
 dbt (>= 1.11) knows `functions/<name>.py` with a YAML entry, and writes a CREATE FUNCTION for it on Snowflake.
 dbt-duckdb has no such statement. Here each of them becomes the Arrow function `__py_<name>` of the connection, and the
@@ -256,4 +256,3 @@ def _to_arrow(function: Function, result: Any, rows: int) -> Any:
 
 def _wrong(function: Function, what: str) -> ProjectError:
     return ProjectError(f"function {function.name!r} {what}", file=function.file)
-

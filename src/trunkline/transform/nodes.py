@@ -84,7 +84,7 @@ def _raw_digest(project: Project, files: Iterable[Path]) -> str:
     names: set[bytes] = set()
     for path in files:
         content = path.read_bytes()
-        total.update(f"\0{path}\0{len(content)}\0".encode())
+        total.update(f"\0{_name(project, path)}\0{len(content)}\0".encode())
         total.update(content)
         names |= set(re.findall(rb"env_var\(\s*['\"](\w+)['\"]", content))
     for name in sorted(found.decode() for found in names):
@@ -96,8 +96,13 @@ def _meaning(project: Project, files: Iterable[Path]) -> str:
     parts = []
     for path in files:
         text = path.read_text("utf-8", errors="replace")
-        parts.append([str(path), normalise(text) if path.suffix == ".sql" else text])
+        parts.append([_name(project, path), normalise(text) if path.suffix == ".sql" else text])
     return digest([project.target.name, parts])
+
+
+def _name(project: Project, path: Path) -> str:
+    """Relative where it can be: a copy or another clone of the project means the same."""
+    return path.relative_to(project.root).as_posix() if path.is_relative_to(project.root) else path.name
 
 
 def _from_manifest(manifest: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -231,13 +231,15 @@ class DuckDB:
         inserted = refused = 0
         for reading in plans:
             self._drop_reject_tables()
-            select = load_sql.select_rows(reading.rows, load_id=request.load_id)
+            select = load_sql.select_rows(reading.rows, load_id=request.load_id, loaded_at=request.loaded_at)
             names = ", ".join(quote(name) for name, _ in (*contract, *_AUDIT))
             statement = f"insert into {target} ({names}) {select}"
-            inserted += self._insert(statement, request)
+            inserted += _changed(self._run(statement, None, f"cannot load {request.name}"))
             if reading.rejects:
                 refused += self._keep_refused(request, quarantine)
-        copy, delete = load_sql.move_rejects(target, quarantine, table=request.name, load_id=request.load_id)
+        copy, delete = load_sql.move_rejects(
+            target, quarantine, table=request.name, columns=contract, load_id=request.load_id
+        )
         rejected = self.execute(copy)
         if rejected:
             self.execute(delete)
@@ -255,12 +257,11 @@ class DuckDB:
             f"where {id_} not in ({held}) qualify row_number() over (partition by {id_}) = 1"
         )
 
-    def _insert(self, statement: str, request: LoadRequest) -> int:
-        return _changed(self._run(statement, {"loaded_at": request.loaded_at}, f"cannot load {request.name}"))
-
     def _create_target(self, request: LoadRequest, contract: tuple[tuple[str, str], ...]) -> None:
         target = self.sql(request.target)
         self.execute(f"create schema if not exists {quote(self._database)}.{quote(request.target.schema)}")
+        if request.replace:
+            self.execute(f"drop table if exists {target}")
         there = {name.lower(): type_ for name, type_ in self.columns(request.target)}
         wanted = (*contract, *_AUDIT)
         if not there:
@@ -275,8 +276,6 @@ class DuckDB:
                     f"{request.name}: column {name!r} is {there[name.lower()]} in the table, {type_} in the contract",
                     hint=f"`drop table {request.target}` to load it anew, or change data_type back",
                 )
-        if request.replace:
-            self.execute(f"delete from {target}")
 
     def _canonical(self, type_: str) -> str:
         return str(self.query(f"select typeof(null::{type_})")[0][0])
@@ -287,17 +286,16 @@ class DuckDB:
 
     def _keep_refused(self, request: LoadRequest, quarantine: str) -> int:
         """Rows the CSV reader itself refused (ragged, bad quotes, bad encoding), one quarantine row for each."""
-        statement = (
+        return self.execute(
             f"insert into {quarantine} (load_id, table_name, file, line, errors, raw, quarantined_at) "
-            "select $load_id, $name, any_value(s.file_path), r.line, "
+            f"select {literal(request.load_id)}, {literal(request.name)}, any_value(s.file_path), r.line, "
             'to_json(list(struct_pack("column" := r.column_name, "value" := null::varchar, '
             "reason := lower(cast(r.error_type as varchar)) || ': ' || r.error_message))), "
-            "json_object('line', ltrim(any_value(r.csv_line), chr(10))), $loaded_at "
+            "json_object('line', ltrim(any_value(r.csv_line), chr(10))), "
+            f"{load_sql.timestamp(request.loaded_at)} "
             f"from temp.{scan.REJECTS} r join temp.{scan.REJECT_SCANS} s using (scan_id, file_id) "
             "group by r.scan_id, r.file_id, r.line, r.line_byte_position"
         )
-        values = {"load_id": request.load_id, "name": request.name, "loaded_at": request.loaded_at}
-        return _changed(self._run(statement, values))
 
 
 def load_extension(connection: duckdb.DuckDBPyConnection, name: str) -> None:

@@ -1,13 +1,14 @@
 """The SQL of a load: cast every column, tell good rows from bad, keep what is outside the contract.
 
 One pass over the source. Every row goes into the target with its casts tried; a row that does not fit carries its
-errors and raw values in `_extra` under a mark no data can contain (it holds the load's own random id). Within the
-same transaction marked rows are then moved to the quarantine, so nobody ever sees them in the target, and a source
-that can be read only once, or is slow to read, is read only once.
+raw values in `_extra` under a mark no data can contain (it holds the load's own random id). Within the same
+transaction marked rows are then moved to the quarantine with their errors, so nobody ever sees them in the target,
+and a source that is slow to read is read only once.
 """
 
 from __future__ import annotations
 
+import datetime as dt
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -67,22 +68,62 @@ class RawRows:
     bad_row: str = ""
 
 
-def select_rows(rows: RawRows, *, load_id: str) -> str:
-    """The SELECT of a load: cast columns, `_load_id`, `_loaded_at` (a parameter), `_extra`."""
+def select_rows(rows: RawRows, *, load_id: str, loaded_at: dt.datetime) -> str:
+    """The SELECT of a load: cast columns, `_load_id`, `_loaded_at`, `_extra`.
+
+    A bad row's `_extra` holds just its raw values: what is computed there is computed for every row, so the errors
+    are worked out by `move_rejects`, for the bad rows alone.
+    """
     columns = rows.columns
-    raws = [f"{column.raw} as {quote('r' + str(i))}" for i, column in enumerate(columns)]
-    casts = [f"try_cast(r{i} as {c.type}) as {quote('c' + str(i))}" for i, c in enumerate(columns)]
-    bads = {i: bad for i, column in enumerate(columns) if (bad := _bad(column, f"r{i}", f"c{i}"))}
+    raws = [f"{column.raw} as r{i}" for i, column in enumerate(columns)]
+    casts = [f"try_cast(r{i} as {column.type}) as c{i}" for i, column in enumerate(columns)]
     around = [f"{rows.extra} as _x", f"{rows.file} as _f", f"{rows.bad_row or 'null'} as _w"]
     inner = f"select {', '.join([*raws, *around])} from {rows.source}"
-    tried = f"select *, {', '.join(casts)} from ({inner})"
-    tests = [*bads.values(), *(["_w is not null"] if rows.bad_row else [])]
-    kept = f"case when {' or '.join(tests)} then {_reject(columns, bads, load_id)} else _x end" if tests else "_x"
+    tests = [bad for i, column in enumerate(columns) if (bad := _bad(column, f"r{i}", f"c{i}"))]
+    tests += ["_w is not null"] if rows.bad_row else []
+    values = ", ".join(f"r{i}" for i in range(len(columns)))
+    held = f"'why', _w, 'row', [{_texts(columns, values)}], 'extra', _x, 'file', _f"
+    reject = f"json_object({literal(mark(load_id))}, 1, {held})"
+    kept = f"case when {' or '.join(tests)} then {reject} else _x end" if tests else "_x"
     names = ", ".join(f"c{i} as {quote(column.name)}" for i, column in enumerate(columns))
     return (
-        f"select {names}, {literal(load_id)} as _load_id, $loaded_at as _loaded_at, cast({kept} as json) as _extra "
-        f"from ({tried})"
+        f"select {names}, {literal(load_id)} as _load_id, {timestamp(loaded_at)} as _loaded_at, "
+        f"cast({kept} as json) as _extra from (select *, {', '.join(casts)} from ({inner}))"
     )
+
+
+def timestamp(at: dt.datetime) -> str:
+    """An aware time as SQL. A literal, not a parameter: binding one makes DuckDB import pandas."""
+    return f"timestamptz {literal(at.isoformat())}"
+
+
+def move_rejects(
+    target: str, quarantine: str, *, table: str, columns: Sequence[tuple[str, str]], load_id: str
+) -> tuple[str, str]:
+    """Two statements: copy the marked rows of this load, with their errors, to the quarantine; delete them."""
+    prefix = literal('{"' + mark(load_id) + '"')
+    where = f"_load_id = {literal(load_id)} and starts_with(cast(_extra as varchar), {prefix})"
+    raws = [f"json_extract_string(_extra, '$.row[{i}]') as r{i}" for i in range(len(columns))]
+    errors = [
+        f"case when {bad} then {_error(literal(name), f'r{i}', literal(f'does not cast to {type_}'))} end"
+        for i, (name, type_) in enumerate(columns)
+        if (bad := _bad(RawColumn(name, type_, f"r{i}"), f"r{i}", f"try_cast(r{i} as {type_})"))
+    ]
+    errors.append(f"case when why is not null then {_error('null', 'null', 'why')} end")
+    row = ", ".join(f"{quote(name)} := r{i}" for i, (name, _) in enumerate(columns))
+    marked = (
+        f"select _load_id, _loaded_at, {', '.join(raws)}, json_extract_string(_extra, '$.why') as why, "
+        "json_extract_string(_extra, '$.file') as file, "
+        "coalesce(nullif(cast(json_extract(_extra, '$.extra') as varchar), 'null'), '{}') as extra "
+        f"from {target} where {where}"
+    )
+    copy = (
+        f"insert into {quarantine} (load_id, table_name, file, line, errors, raw, quarantined_at) "
+        f"select _load_id, {literal(table)}, file, null, "
+        f"to_json(list_filter([{', '.join(errors)}], lambda e: e is not null)), "
+        f"json_merge_patch(to_json(struct_pack({row})), extra), _loaded_at from ({marked})"
+    )
+    return copy, f"delete from {target} where {where}"
 
 
 def _bad(column: RawColumn, raw: str, cast: str) -> str | None:
@@ -98,36 +139,15 @@ def _bad(column: RawColumn, raw: str, cast: str) -> str | None:
     return f"({raw} is not null and ({failed}))"
 
 
-def _reject(columns: Sequence[RawColumn], bads: dict[int, str], load_id: str) -> str:
-    errors = [
-        f'case when {bad} then struct_pack("column" := {literal(columns[i].name)}, '
-        f'"value" := cast(r{i} as varchar), reason := {literal(f"does not cast to {columns[i].type}")}) end'
-        for i, bad in bads.items()
-    ]
-    nothing = '"column" := null::varchar, "value" := null::varchar'
-    whole = f"case when _w is not null then struct_pack({nothing}, reason := _w) end"
-    row = ", ".join(f"{quote(column.name)} := cast(r{i} as varchar)" for i, column in enumerate(columns))
-    listed = ", ".join([*errors, whole])
+def _texts(columns: Sequence[RawColumn], values: str) -> str:
+    if all(column.raw_type == "VARCHAR" for column in columns):
+        return values
+    return ", ".join(f"cast(r{i} as varchar)" for i in range(len(columns)))
+
+
+def _error(column: str, value: str, reason: str) -> str:
+    """An error as a struct; the casts give all of them one type, so that they fit into one list."""
     return (
-        f"json_object({literal(mark(load_id))}, list_filter([{listed}], lambda e: e is not null), "
-        f"'row', struct_pack({row}), 'extra', _x, 'file', _f)"
+        f'struct_pack("column" := cast({column} as varchar), "value" := cast({value} as varchar), '
+        f"reason := cast({reason} as varchar))"
     )
-
-
-def move_rejects(target: str, quarantine: str, *, table: str, load_id: str) -> tuple[str, str]:
-    """Two statements: copy the marked rows of this load to the quarantine, then delete them from the target."""
-    where = f"_load_id = {literal(load_id)} and starts_with(cast(_extra as varchar), {literal(_prefix(load_id))})"
-    path = literal(f'$."{mark(load_id)}"')
-    copy = (
-        f"insert into {quarantine} (load_id, table_name, file, line, errors, raw, quarantined_at) "
-        f"select _load_id, {literal(table)}, json_extract_string(_extra, '$.file'), null, "
-        f"json_extract(_extra, {path}), "
-        "json_merge_patch(coalesce(json_extract(_extra, '$.row'), '{}'), "
-        "coalesce(nullif(cast(json_extract(_extra, '$.extra') as varchar), 'null'), '{}')), _loaded_at "
-        f"from {target} where {where}"
-    )
-    return copy, f"delete from {target} where {where}"
-
-
-def _prefix(load_id: str) -> str:
-    return '{"' + mark(load_id) + '"'

@@ -46,7 +46,7 @@ class FileScan:
 class LoadRequest:
     """Rows of `scan` into `target`, cast to `columns` (name, SQL type); rows that do not fit into `quarantine`.
 
-    `name` is what the source table is called in messages. `replace` empties the target first.
+    `name` is what the source table is called in messages. `replace` makes the target anew, with the types of `columns`.
     """
 
     name: str
@@ -66,6 +66,9 @@ class LoadCounts:
     read: int
     loaded: int
     quarantined: int
+
+    def __add__(self, other: LoadCounts) -> LoadCounts:
+        return LoadCounts(self.read + other.read, self.loaded + other.loaded, self.quarantined + other.quarantined)
 
 
 class Warehouse(Protocol):

@@ -11,7 +11,9 @@ from trunkline.warehouse.load_sql import RawColumn, RawRows, literal, quote
 from trunkline.warehouse.protocol import FileScan
 
 _DELIMITERS = (",", "\t", ";", "|")
+# A line longer than this is refused. DuckDB would make its buffers 16 times as long: 256 MiB, to no one's good.
 _MAX_LINE = 16 * 1024 * 1024
+_BUFFERS = f"max_line_size={_MAX_LINE}, buffer_size={2 * _MAX_LINE}"
 REJECTS, REJECT_SCANS = "trunkline_rejects", "trunkline_reject_scans"
 
 Query = Callable[[str], list[tuple[object, ...]]]
@@ -43,12 +45,13 @@ def readings(scan: FileScan, contract: Sequence[tuple[str, str]], query: Query) 
     return [_parquet(files, dict(columns), contract) for columns, files in types.items()]
 
 
-def _lines(files: Iterable[str], *, rejects: bool) -> str:
-    """The lines of text files, whole: a separator that text does not contain."""
+def _lines(files: Iterable[str], *, rejects: bool, parallel: bool = True) -> str:
+    """The lines of text files, whole: a separator that text does not contain. In order only without `parallel`."""
     store = f", store_rejects=true, rejects_limit=0, {_reject_tables()}" if rejects else ", ignore_errors=true"
     return (
         f"read_csv({_list(files)}, auto_detect=false, header=false, delim='\x01', quote='', escape='', "
-        f"columns={{'line': 'VARCHAR'}}, max_line_size={_MAX_LINE}, strict_mode=false{store})"
+        f"columns={{'line': 'VARCHAR'}}, {_BUFFERS}, strict_mode=false, "
+        f"parallel={str(parallel).lower()}{store})"
     )
 
 
@@ -56,7 +59,7 @@ def _csv_layout(
     scan: FileScan, file: str, contract: Sequence[tuple[str, str]], query: Query
 ) -> tuple[str, tuple[str, ...]]:
     """The delimiter and header of a CSV file: the delimiter under which most of the contract's columns appear."""
-    head = query(f"select line from {_lines([file], rejects=False)} limit 1")
+    head = query(f"select line from {_lines([file], rejects=False, parallel=False)} limit 1")
     if not head or not head[0][0]:
         raise SourceError(f"{file} is empty: not even a header line", hint="remove the file or write its header")
     line = str(head[0][0]).lstrip("\ufeff")
@@ -79,7 +82,7 @@ def _csv(
     nulls = _list(dict.fromkeys([*scan.null_values, ""]))
     source = (
         f"read_csv({_list(files)}, auto_detect=false, header=true, delim={literal(delimiter)}, quote='\"', "
-        f"escape='\"', nullstr={nulls}, columns={{{columns}}}, max_line_size={_MAX_LINE}, store_rejects=true, "
+        f"escape='\"', nullstr={nulls}, columns={{{columns}}}, {_BUFFERS}, store_rejects=true, "
         f"rejects_limit=0, {_reject_tables()})"
     )
     actual = {cell.lower(): cell for cell in header}

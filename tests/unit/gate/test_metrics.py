@@ -47,7 +47,7 @@ def test_delong_is_its_definition(seed: int, digits: int | None) -> None:
 @pytest.mark.parametrize(("seed", "digits"), list(product(range(4), [None, 1])))
 def test_metrics_are_scikit_learns(seed: int, digits: int | None) -> None:
     outcome, (score, _) = simulate(seed, 500, digits=digits)
-    weights = np.random.default_rng(seed).integers(0, 4, 500)
+    weights = np.random.default_rng(seed).integers(0, 4, 500).astype(float)
     counted = {"sample_weight": weights}
     assert metrics.delong(outcome, score[None]).auc[0] == pytest.approx(roc_auc_score(outcome, score), rel=1e-12)
     found = [make(outcome, score)(weights) for make in (metrics.average_precision, metrics.log_loss, metrics.brier)]
@@ -63,7 +63,7 @@ def test_metrics_are_scikit_learns(seed: int, digits: int | None) -> None:
 
 def test_log_loss_of_a_certain_mistake_is_finite() -> None:
     outcome, score = np.array([True, False]), np.array([0.0, 0.0])
-    assert metrics.log_loss(outcome, score)(np.ones(2, dtype=np.int64)) == pytest.approx(log_loss(outcome, score))
+    assert metrics.log_loss(outcome, score)(np.ones(2)) == pytest.approx(log_loss(outcome, score))
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -30,7 +30,7 @@ def loss(value: float, half: float) -> Loss:
     return Loss(value, value - 1.2 * half, value + 1.2 * half, value - half, value + half)
 
 
-CASES = [
+CASES: list[tuple[dict[str, object], Loss | None, str, str]] = [
     # policy, loss, status, words of the reason
     ({"metrics": {"roc_auc": {"at_least": 0.76}}}, None, "pass", "reaches beyond the bound"),
     ({"metrics": {"roc_auc": {"at_least": 0.75}}}, None, "pass", "interval 0.7580 to 0.7700"),
@@ -46,6 +46,7 @@ CASES = [
     ({"metrics": {"roc_auc": {"may_lose": 0.003}}}, loss(0.005, 0.004), "undecided", "about 216,000 rows would fail"),
     ({"metrics": {"roc_auc": {"may_lose": 0.003}}}, loss(0.003, 0.001), "undecided", "no number of rows"),
     ({"metrics": {"roc_auc": {"may_lose": 0}}}, loss(0.0, 0.0), "pass", "loses +0.0000"),
+    ({"metrics": {"roc_auc": {"may_lose": 0}}}, loss(-1e-9, 1e-9), "pass", "loses +0.0000"),
     ({"metrics": {"f1": {"at_least": 0.5}}}, None, "undecided", "not measured"),
     ({"latency": {"p99_ms": 4}}, None, "pass", "4.00 ms over 1,000 requests"),
     ({"latency": {"p99_ms": 3.9}}, None, "fail", "4.00 ms"),

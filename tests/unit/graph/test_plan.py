@@ -72,9 +72,7 @@ def test_reasons_name_configuration_and_libraries() -> None:
 
 def test_a_lost_output_runs_again_with_all_below_it() -> None:
     graph = _graph()
-    plan = make_plan(
-        graph, _past(graph), selected=set(graph.steps), exists=lambda step, _: step.name != "build:b"
-    )
+    plan = make_plan(graph, _past(graph), selected=set(graph.steps), exists=lambda step, _: step.name != "build:b")
     reasons = {e.step.name: e.reason for e in plan.stale}
     assert reasons["build:b"] == "its output is gone"
     assert reasons["dataset:d"] == "runs again after build:b"

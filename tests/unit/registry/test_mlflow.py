@@ -12,6 +12,7 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from urllib.parse import quote
 
 import numpy as np
 import pandas as pd
@@ -31,12 +32,16 @@ pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:D
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("mlflow")
+    return tmp_path_factory.mktemp("ml flow é+")
+
+
+def uri_of(folder: Path) -> str:
+    return f"sqlite:///{quote(str(folder))}/mlflow.db"
 
 
 @pytest.fixture(scope="module")
 def store(folder: Path) -> MlflowRegistry:
-    return MlflowRegistry(f"sqlite:///{folder}/mlflow.db")
+    return MlflowRegistry(folder / "mlflow.db")
 
 
 def register(store: MlflowRegistry, name: str, bundle: Path, sha256: str = "aa") -> ModelVersion:
@@ -53,7 +58,7 @@ def test_a_run_is_what_mlflow_shows(store: MlflowRegistry, folder: Path, tmp_pat
     curves = {"epoch_loss": [(step, 1 / (step + 1)) for step in range(1200)]}
     run_id = store.log_run(a_run(params=many, curves=curves, children=trials, artifacts=tmp_path))
 
-    client = MlflowClient(f"sqlite:///{folder}/mlflow.db")
+    client = MlflowClient(uri_of(folder))
     run = client.get_run(run_id)
     assert run.info.run_name == "mlp"
     assert (run.info.status, run.info.end_time - run.info.start_time) == ("FINISHED", 60_000)
@@ -75,7 +80,7 @@ def test_a_version_is_a_logged_model_of_its_run(store: MlflowRegistry, folder: P
     from mlflow import MlflowClient
 
     version = register(store, "linked", write_bundle(tmp_path / "bundle", FILES))
-    client = MlflowClient(f"sqlite:///{folder}/mlflow.db")
+    client = MlflowClient(uri_of(folder))
     source = client.get_model_version("linked", "1").source
     logged = client.get_logged_model(source.removeprefix("models:/"))
     assert (logged.source_run_id, logged.status.value) == (version.run_id, "READY")
@@ -111,7 +116,7 @@ def test_the_model_folder_holds_data_and_no_pickle(store: MlflowRegistry, folder
 def global_uri(folder: Path) -> Iterator[None]:
     import mlflow
 
-    mlflow.set_tracking_uri(f"sqlite:///{folder}/mlflow.db")
+    mlflow.set_tracking_uri(uri_of(folder))
     yield
     mlflow.set_tracking_uri(None)
 
@@ -167,7 +172,7 @@ def test_a_tampered_bundle_is_not_fetched(store: MlflowRegistry, folder: Path, t
 def test_a_version_made_by_others_has_no_bundle(store: MlflowRegistry, folder: Path, tmp_path: Path) -> None:
     from mlflow import MlflowClient
 
-    client = MlflowClient(f"sqlite:///{folder}/mlflow.db")
+    client = MlflowClient(uri_of(folder))
     client.create_registered_model("foreign")
     client.create_model_version("foreign", source=str(folder / "artifacts" / "models" / "x"))
     version = store.resolve("models:/foreign/1")
@@ -179,7 +184,7 @@ def test_a_version_made_by_others_has_no_bundle(store: MlflowRegistry, folder: P
 def test_a_deleted_experiment_says_how_to_restore_it(store: MlflowRegistry, folder: Path) -> None:
     from mlflow import MlflowClient
 
-    client = MlflowClient(f"sqlite:///{folder}/mlflow.db")
+    client = MlflowClient(uri_of(folder))
     client.delete_experiment(client.create_experiment("gone"))
     with pytest.raises(EngineError, match="'gone' is deleted") as caught:
         store.log_run(a_run(experiment="gone"))
@@ -189,6 +194,25 @@ def test_a_deleted_experiment_says_how_to_restore_it(store: MlflowRegistry, fold
 def test_a_value_too_long_for_mlflow_is_refused_not_cut(store: MlflowRegistry) -> None:
     with pytest.raises(EngineError, match="length"):
         store.log_run(a_run(params={"columns": "x" * 10_000}))
+
+
+def test_a_file_that_is_no_store_is_refused_at_once(tmp_path: Path) -> None:
+    (tmp_path / "mlflow.db").write_bytes(b"this is no database at all, is it?" * 100)
+    with pytest.raises(EngineError, match="cannot be read"):
+        MlflowRegistry(tmp_path / "mlflow.db")
+
+
+def test_a_store_below_a_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "state").write_text("a file", "utf-8")
+    with pytest.raises(EngineError, match="cannot make the folder"):
+        MlflowRegistry(tmp_path / "state" / "mlflow.db")
+
+
+@pytest.mark.parametrize("mark", "%?#")
+def test_a_folder_that_mlflow_would_misread_is_refused(tmp_path: Path, mark: str) -> None:
+    with pytest.raises(EngineError, match=f"there is a '[{mark}]' in the path"):
+        MlflowRegistry(tmp_path / f"a{mark}41b" / "mlflow.db")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_nobody_home_is_transient(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -247,7 +271,7 @@ def test_two_processes_make_one_store_and_say_nothing(tmp_path: Path) -> None:
         from trunkline.registry.mlflow import MlflowRegistry
         from trunkline.testing.registry_suite import EXAMPLE, a_run
         assert "mlflow" not in sys.modules
-        registry = MlflowRegistry("sqlite:///{tmp_path}/state/mlflow.db")
+        registry = MlflowRegistry(Path({str(tmp_path / "state" / "mlflow.db")!r}))
         run_id = registry.log_run(a_run())
         bundle = Path({str(tmp_path / "bundle")!r})
         version = registry.register("delay", bundle, run_id=run_id, sha256="aa", tags={{}}, example=EXAMPLE)

@@ -14,7 +14,11 @@ SETTINGS = {
     "database": "lake",
     "extensions": ["ducklake", "sqlite_scanner"],
     "attach": [
-        {"path": "ducklake:sqlite:warehouse/catalog.sqlite", "alias": "lake", "options": {"data_path": "warehouse/data"}}
+        {
+            "path": "ducklake:sqlite:warehouse/catalog.sqlite",
+            "alias": "lake",
+            "options": {"data_path": "warehouse/data"},
+        }
     ],
 }
 

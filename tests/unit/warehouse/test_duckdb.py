@@ -15,9 +15,13 @@ from trunkline.warehouse.protocol import Relation, open_warehouse
 
 
 def test_a_failed_transaction_leaves_nothing(lake: DuckDB) -> None:
-    with pytest.raises(KeyboardInterrupt), lake.transaction():
-        lake.execute("create table main.t as select 1 as a")
-        raise KeyboardInterrupt
+    def interrupted() -> None:
+        with lake.transaction():
+            lake.execute("create table main.t as select 1 as a")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
     assert lake.relations() == set()
     with lake.transaction():
         lake.execute("create table main.t as select 1 as a")

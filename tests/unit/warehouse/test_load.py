@@ -50,7 +50,8 @@ def _rows(lake: DuckDB) -> list[tuple[Any, ...]]:
 
 def _quarantine(lake: DuckDB) -> list[tuple[Any, Any]]:
     return [
-        (row["errors"][0]["column"], row["errors"][0]["reason"]) for row in Ledger(lake).read("quarantine", "order by line")
+        (row["errors"][0]["column"], row["errors"][0]["reason"])
+        for row in Ledger(lake).read("quarantine", "order by line")
     ]
 
 
@@ -168,8 +169,8 @@ def test_files_that_do_not_fit_change_nothing(lake: DuckDB, tmp_path: Path, text
 
 
 def test_hostile_names(lake: DuckDB, tmp_path: Path) -> None:
-    name = 'a"; drop table x; --\'{$1}'
-    path = tmp_path / "it's \"here\".csv"
+    name = "a\"; drop table x; --'{$1}"
+    path = tmp_path / 'it\'s "here".csv'
     path.write_text('id,"' + name.replace('"', '""') + '"\n1,z\n')
     assert _load(lake, path, contract=(("id", "integer"), (name, "varchar"))).loaded == 1
     assert lake.columns(RAW)[1] == (name, "VARCHAR")
@@ -197,7 +198,9 @@ _cell = st.one_of(
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(rows=st.lists(st.lists(_cell, min_size=4, max_size=4), min_size=1, max_size=12), raw=st.data())
-def test_no_row_is_lost_whatever_is_in_it(lake: DuckDB, tmp_path: Path, rows: list[list[str]], raw: st.DataObject) -> None:
+def test_no_row_is_lost_whatever_is_in_it(
+    lake: DuckDB, tmp_path: Path, rows: list[list[str]], raw: st.DataObject
+) -> None:
     lake.execute("drop table if exists raw.t")
     quoted = raw.draw(st.booleans())
     path = tmp_path / f"{new_id('f')}.csv"
@@ -211,6 +214,6 @@ def test_no_row_is_lost_whatever_is_in_it(lake: DuckDB, tmp_path: Path, rows: li
         good = [r for r in rows if r[0].strip().lstrip("-").isascii() and r[0].strip().lstrip("-").isdigit()]
         assert all(row[0] is None or isinstance(row[0], int) for row in _rows(lake))
         assert counts.loaded <= len(rows)
-        assert sum(row[0] is not None for row in _rows(lake)) <= len(good) + sum(r[0].endswith(".0") for r in rows) + sum(
-            "e" in r[0].lower() for r in rows
-        )
+        assert sum(row[0] is not None for row in _rows(lake)) <= len(good) + sum(
+            r[0].endswith(".0") for r in rows
+        ) + sum("e" in r[0].lower() for r in rows)

@@ -1,19 +1,19 @@
 -- The same plane's flight before this one (of those that left New York), as far as it was known at this scheduled
 -- departure: delays only if that flight had left, or landed, by then.
+{% set before = 'over (partition by tail_number order by scheduled_departure_utc, flight_id)' %}
 with flights as (
 
     select
         flight_id,
         scheduled_departure_utc,
-        lag(scheduled_departure_utc) over plane as previous_scheduled_utc,
-        lag(departure_utc) over plane as previous_departure_utc,
-        lag(arrival_utc) over plane as previous_arrival_utc,
-        lag(departure_delay) over plane as previous_departure_delay,
-        lag(arrival_delay) over plane as previous_arrival_delay,
-        lag({{ datediff('scheduled_departure_utc', 'scheduled_arrival_utc', 'minute') }}) over plane as previous_scheduled_minutes
+        lag(scheduled_departure_utc) {{ before }} as previous_scheduled_utc,
+        lag(departure_utc) {{ before }} as previous_departure_utc,
+        lag(arrival_utc) {{ before }} as previous_arrival_utc,
+        lag(departure_delay) {{ before }} as previous_departure_delay,
+        lag(arrival_delay) {{ before }} as previous_arrival_delay,
+        lag({{ datediff('scheduled_departure_utc', 'scheduled_arrival_utc', 'minute') }}) {{ before }} as previous_scheduled_minutes
     from {{ ref('stg_flights') }}
     where tail_number is not null
-    window plane as (partition by tail_number order by scheduled_departure_utc, flight_id)
 
 ),
 

@@ -1,0 +1,91 @@
+"""The state of the whole line, read from the ledger alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from trunkline.orchestration.session import Session
+
+
+@dataclass(frozen=True)
+class SourceCounts:
+    """Rows of all loads of one source table: read = loaded + quarantined."""
+
+    source: str
+    loads: int
+    read: int
+    loaded: int
+    quarantined: int
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a project's ledger says. `leaderboard` rows are those of the last `compare` of each model."""
+
+    sources: tuple[SourceCounts, ...]
+    nodes: int
+    tests: int
+    datasets: tuple[Mapping[str, Any], ...]
+    leaderboard: tuple[Mapping[str, Any], ...]
+    versions: tuple[Mapping[str, Any], ...]
+    verdicts: tuple[Mapping[str, Any], ...]
+    predictions: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data."""
+        return {
+            "sources": [vars(counts) for counts in self.sources],
+            "nodes": self.nodes,
+            "tests": self.tests,
+            "datasets": list(self.datasets),
+            "leaderboard": list(self.leaderboard),
+            "versions": list(self.versions),
+            "verdicts": list(self.verdicts),
+            "predictions": self.predictions,
+        }
+
+
+def summarise(session: Session) -> Summary:
+    """Read the ledger. Everything in it may be empty."""
+    past = session.past
+    rows = [
+        {**row, "model": step.partition(":")[2]}
+        for step, last in past.items()
+        if step.startswith("compare:")
+        for row in last.output["rows"]
+    ]
+    ledger = session.context.ledger
+    verdicts = ledger.read("verdicts", "qualify row_number() over (partition by deployment order by look_id desc) = 1")
+    versions = ledger.read("versions", "order by version_id")
+    predictions = ledger.read("predictions", "limit 1")
+    return Summary(
+        sources=tuple(_sources(session)),
+        nodes=sum(step.startswith("build:") for step in past),
+        tests=sum(int(last.output["tests"]) for step, last in past.items() if step.startswith("test:")),
+        datasets=tuple(dict(last.output) for step, last in past.items() if step.startswith("dataset:")),
+        leaderboard=tuple(sorted(rows, key=lambda row: -row["value"])),
+        versions=tuple({k: v[k] for k in ("model", "reference", "params", "metrics")} for v in versions),
+        verdicts=tuple({k: v for k, v in row.items() if k != "decided_at"} for row in verdicts),
+        predictions=_count(session) if predictions else 0,
+    )
+
+
+def _sources(session: Session) -> list[SourceCounts]:
+    found: dict[str, SourceCounts] = {}
+    for row in session.context.ledger.read("loads", "order by load_id"):
+        before = found.get(row["source"], SourceCounts(row["source"], 0, 0, 0, 0))
+        found[row["source"]] = SourceCounts(
+            row["source"],
+            before.loads + 1,
+            before.read + row["rows_read"],
+            before.loaded + row["rows_loaded"],
+            before.quarantined + row["rows_quarantined"],
+        )
+    return list(found.values())
+
+
+def _count(session: Session) -> int:
+    table = session.context.ledger.table("predictions")
+    return int(session.context.warehouse.query(f"select count(*) from {table}")[0][0])

@@ -1,0 +1,138 @@
+"""A training from the model function to the bundle, and the ladder of feature groups."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from tests.unit.training.conftest import table
+from tests.unit.training.fakes import Fake
+from trunkline.errors import DatasetError, IntegrityError, TrainingError
+from trunkline.estimators import LightGBM
+from trunkline.models.bundle import Bundle
+from trunkline.models.pyfunc import _load_pyfunc
+from trunkline.models.runtime import Scorer
+from trunkline.training.compare import Row, compare
+from trunkline.training.parity import verify
+from trunkline.training.protocol import TrainingData
+from trunkline.training.run import Trained, TrainSpec, train
+
+
+def build(trial: Any) -> LightGBM:
+    """A quick one."""
+    return LightGBM(leaves=trial.suggest_int("leaves", 7, 31), rounds=50, lr=0.2, min_leaf=20)
+
+
+SPEC = TrainSpec("delay", build, {"dataset": "flights-1234"})
+
+
+@pytest.fixture(scope="module")
+def trained(data: TrainingData, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """One training."""
+    return train(SPEC, data, params={"leaves": 15}, seed=3, out=tmp_path_factory.mktemp("out") / "bundle")
+
+
+def test_the_bundle_says_how_it_came_to_be(trained: Trained, data: TrainingData) -> None:
+    metadata = Bundle.open(trained.bundle.path, expect_sha256=trained.bundle.sha256).metadata
+    assert metadata["model"] == "delay"
+    assert metadata["dataset"] == "flights-1234"
+    assert metadata["params"] == trained.params == {"leaves": 15}
+    assert metadata["metrics"] == trained.metrics
+    assert metadata["settings"]["rounds"] == 50
+    assert metadata["rows"] == {"train": len(data.train), "validation": len(data.validation)}
+
+
+def test_the_metrics_are_those_of_validation(trained: Trained) -> None:
+    low, high = trained.interval
+    assert 0.83 < low < trained.value == trained.metrics["roc_auc"] < high
+    assert set(trained.metrics) == {"roc_auc", "average_precision", "log_loss", "brier"}
+    assert [step for step, _ in trained.history] == [25, 50]
+    assert trained.parity < 1e-5
+
+
+def test_the_served_scores_are_the_same_from_every_side(trained: Trained) -> None:
+    rows = table(50, 9, new=True).drop_columns(["late"])
+    scorer = Scorer(trained.bundle)
+    scores = scorer.score(rows).tolist()
+    requests = [row | {"departure": row["departure"].isoformat()} for row in rows.to_pylist()]
+    trained.bundle.signature.check_rows(requests)
+    assert scorer.score_rows(requests) == scores
+    frame = rows.to_pandas()
+    assert isinstance(frame, pd.DataFrame)
+    assert _load_pyfunc(str(trained.bundle.path)).predict(frame)["score"].tolist() == scores
+
+
+def test_the_same_training_gives_the_same_digest(trained: Trained, data: TrainingData, tmp_path: Path) -> None:
+    again = train(SPEC, data, params={"leaves": 15}, seed=3, out=tmp_path / "again")
+    assert again.bundle.sha256 == trained.bundle.sha256
+    other = train(SPEC, data, params={"leaves": 15}, seed=4, out=tmp_path / "other")
+    assert other.bundle.sha256 != trained.bundle.sha256
+
+
+def test_progress_is_told_and_can_end_the_training(data: TrainingData, tmp_path: Path) -> None:
+    class Enough(Exception):
+        pass
+
+    def report(step: int, value: float) -> None:
+        raise Enough
+
+    with pytest.raises(Enough):
+        train(SPEC, data, out=tmp_path / "bundle", report=report)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("fake", [Fake(noise=0.01), Fake(lie=2e-4), Fake(lie=float("nan"))], ids=str)
+def test_an_export_that_scores_otherwise_is_not_saved(fake: Fake, data: TrainingData, tmp_path: Path) -> None:
+    with pytest.raises(IntegrityError, match="not saved|as the fitted one does"):
+        train(TrainSpec("fake", lambda _: fake), data, out=tmp_path / "bundle")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_honest_export_is_saved(data: TrainingData, tmp_path: Path) -> None:
+    assert train(TrainSpec("fake", lambda _: Fake()), data, out=tmp_path / "bundle").parity < 1e-6
+
+
+def test_parity_looks_at_missing_values_that_the_data_lack(data: TrainingData) -> None:
+    class Forgetful:
+        """Scores NaN otherwise than it was fitted; the column it is asked about has none."""
+
+        encoder = data.select(["distance"]).encoder
+
+        def score_matrix(self, matrix: Any) -> Any:
+            return fitted.predict(matrix) + pd.isna(matrix[:, 0]) * 0.01
+
+    part = data.select(["distance"])
+    fitted = Fake().fit(part, seed=0, threads=1, report=lambda step, value: None)
+    assert not pd.isna(part.validation.x).any()
+    with pytest.raises(IntegrityError):
+        verify(Forgetful(), fitted, part.validation.x)
+
+
+GROUPS = {"route": ["distance", "carrier"], "history": ["delay"]}
+
+
+def test_the_ladder_climbs(data: TrainingData) -> None:
+    heard: list[Row] = []
+    rows = compare(build, data, GROUPS, {"small": {"leaves": 7}, "large": {"leaves": 31}}, on_row=heard.append)
+    assert rows == heard
+    assert [(row.groups, row.features, row.variation, row.estimator) for row in rows] == [
+        (("route",), 2, "small", "lightgbm"),
+        (("route",), 2, "large", "lightgbm"),
+        (("route", "history"), 3, "small", "lightgbm"),
+        (("route", "history"), 3, "large", "lightgbm"),
+    ]
+    assert rows[0].high < rows[2].low <= rows[2].value <= rows[2].high
+
+
+def test_a_ladder_that_cannot_be_climbed_is_refused_before_it_begins(data: TrainingData) -> None:
+    heard: list[Row] = []
+    with pytest.raises(TrainingError, match="Did you mean 'leaves'"):
+        compare(build, data, GROUPS, {"small": {}, "typo": {"leafs": 7}}, on_row=heard.append)
+    with pytest.raises(TrainingError, match="no feature groups"):
+        compare(build, data, {}, {})
+    with pytest.raises(DatasetError, match="Did you mean 'delay'"):
+        compare(build, data, {"route": ["dleay"]}, {}, on_row=heard.append)
+    assert heard == []
