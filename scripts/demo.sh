@@ -12,7 +12,7 @@ cd "$dir"
 
 say trunkline run
 say trunkline compare delay --vary family
-say trunkline tune delay --trials 4
+say trunkline tune delay --trials 3
 say trunkline gate delay
 say trunkline promote delay
 

@@ -289,7 +289,7 @@ def _codes(column: pa.ChunkedArray, categories: tuple[str, ...]) -> npt.NDArray[
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    known = pc.index_in(column, value_set=pa.array(categories, column.type), skip_nulls=True)
+    known = pc.index_in(column, value_set=pa.array(categories, column.type))
     return known.fill_null(-1).to_numpy() + np.int32(1)  # type: ignore[no-any-return]
 
 

@@ -14,7 +14,7 @@ from typing import Any, Literal, get_args
 
 from trunkline.errors import DatasetError, IntegrityError, RequestError, did_you_mean
 
-__all__ = ["LONGEST_TEXT", "Example", "Field", "Kind", "Signature"]
+__all__ = ["Example", "Field", "Kind", "LONGEST_TEXT", "Signature"]
 
 Kind = Literal["number", "category", "boolean", "datetime"]
 Example = str | float | int | bool | None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from datetime import datetime, timedelta
 from typing import Any
 
 import numpy as np
@@ -103,6 +104,24 @@ def test_what_is_beyond_float32_is_infinite_in_both() -> None:
     encoder = ENCODER.subset(["x"])
     assert encoder.encode(pa.table({"x": [1e300]})).item() == np.inf
     assert encoder.encode_rows([{"x": 1e300}]).item() == np.inf
+
+
+def test_integers_round_once_and_by_way_of_float64() -> None:
+    value = 2**62 + 2**38 + 1  # straight to float32 it would round up, by way of float64 it is a tie and rounds down
+    encoder = ENCODER.subset(["x"])
+    assert encoder.encode(pa.table({"x": [value]})).item() == float(2**62)
+    assert encoder.encode_rows([{"x": value}]).item() == float(2**62)
+
+
+@pytest.mark.parametrize("text", ["2000-01-01T00:00:00.000001", "1999-12-31T23:59:59.999998", "1965-05-01T12:00:00"])
+def test_nanoseconds_are_dropped_as_iso_text_drops_them(text: str) -> None:
+    ticks = pa.array(
+        [int((datetime.fromisoformat(text) - datetime(1970, 1, 1)) / timedelta(microseconds=1)) * 1000 + 999]
+    )
+    encoder = ENCODER.subset(["t"])
+    table = pa.table({"t": ticks.cast(pa.timestamp("ns"))})
+    exact = encoder.encode(pa.table({"t": [datetime.fromisoformat(text)]}))
+    assert encoder.encode(table) == exact == encoder.encode_rows([{"t": text}])
 
 
 def test_subset_reorders() -> None:

@@ -72,11 +72,11 @@ def delay(trial: tl.Trial):
             l2=trial.suggest_float("l2", 0.1, 50.0, log=True),
         )
     return MLP(
-        width=trial.suggest_int("width", 64, 512, log=True),
+        width=trial.suggest_int("width", 64, 256, log=True),
         depth=trial.suggest_int("depth", 1, 3),
         lr=trial.suggest_float("mlp_lr", 3e-4, 1e-2, log=True),
         dropout=trial.suggest_float("dropout", 0.0, 0.4),
         embedding=trial.suggest_int("embedding", 4, 32, log=True),
-        batch_size=2048,
-        epochs=8,
+        batch_size=4096,
+        epochs=6,
     )
