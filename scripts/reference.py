@@ -43,7 +43,7 @@ def configuration() -> str:
     """Every key of the YAML that is ours, with its type and default."""
     parts = [
         NOTE + "# Configuration\n",
-        "dbt's own files are unchanged. These keys are Trunkline's; an unknown key is an error that names the close match.\n",
+        "dbt's own files are unchanged. These keys are Trunkline's; an unknown key is an error with the close match.\n",
         *_struct("`trunkline.yml`", config.Config),
         *_struct("`deploy/NAME.yml`", deploy.DeploymentFile),
         *_struct("`config.meta.trunkline` of a source table, `connector: files`", sources.FilesOptions),
@@ -61,16 +61,27 @@ def _rows(prefix: str, kind: Any) -> Iterator[str]:
     yield f"{inspect.getdoc(kind)}\n"
     yield "| key | type | default |\n|---|---|---|"
     for item in msgspec.structs.fields(kind):
-        inner = isinstance(item.type, type) and issubclass(item.type, msgspec.Struct)
-        default = "required" if item.required else ("" if inner else f"`{item.default!r}`")
-        name = getattr(item.type, "__name__", str(item.type)) if isinstance(item.type, type) else str(item.type)
-        yield f"| `{prefix}{item.name}` | {name.replace('trunkline.project.deploy.', '').replace('typing.', '').replace('|', 'or')} | {default} |"
+        inner = _struct_of(item.type)
+        default = f"`{item.default!r}`" if item.default is not msgspec.NODEFAULT else ""
+        default = "required" if item.required else ("" if inner else default)
+        yield f"| `{prefix}{item.name}` | {_type_name(item.type)} | {default} |"
         if inner:
-            nested.append((f"{prefix}{item.name}.", item.type))
+            nested.append((f"{prefix}{item.name}." + ("" if inner is item.type else "NAME."), inner))
     yield ""
     for inner_prefix, inner_kind in nested:
         yield f"### `{inner_prefix[:-1]}`\n"
         yield from _rows(inner_prefix, inner_kind)
+
+
+def _struct_of(kind: Any) -> Any:
+    """The struct that a type is, or holds as a mapping's values."""
+    candidates = (kind, *getattr(kind, "__args__", ()))
+    return next((k for k in candidates if isinstance(k, type) and issubclass(k, msgspec.Struct)), None)
+
+
+def _type_name(kind: Any) -> str:
+    name = kind.__name__ if isinstance(kind, type) and not getattr(kind, "__args__", None) else str(kind)
+    return name.replace("trunkline.project.deploy.", "").replace("typing.", "").replace("|", "or")
 
 
 def error_page() -> str:

@@ -30,7 +30,7 @@ class Tuned:
     trained: list[Ended]
 
 
-def inputs_for(session: Session, model: str, listen: Listener) -> tuple[Session, Inputs]:
+def inputs_for(session: Session, model: str, listen: Listener) -> Inputs:
     """The model's dataset, built first if it is stale. Raises the error of the step that failed."""
     compiled, _ = plan_for(session, [step_name(model)])
     upstream = compiled.graph.ancestors([step_name(model)])
@@ -39,10 +39,10 @@ def inputs_for(session: Session, model: str, listen: Listener) -> tuple[Session,
         for ended in execute(session, compiled.graph, plan, listen):
             if ended.error:
                 raise ended.error
-        session = session.refreshed()
+        session.refresh()
     dataset = next(need for need in compiled.graph.steps[step_name(model)].needs)
     dataset_id = str(session.past[dataset].output["dataset_id"])
-    return session, load_inputs(session.project.root, model, dataset_id)
+    return load_inputs(session.project.root, model, dataset_id)
 
 
 def tune(
@@ -56,7 +56,7 @@ def tune(
 ) -> Tuned:
     """Search until the study has `trials` finished trials, keep the best parameters, train with them."""
     started = dt.datetime.now(dt.UTC)
-    session, inputs = inputs_for(session, model, listen)
+    inputs = inputs_for(session, model, listen)
     study = f"{model}-{inputs.manifest.dataset_id[:8]}-{inputs.declared.code[:8]}"
     spec = SearchSpec(
         build=inputs.model.build,
@@ -73,7 +73,7 @@ def tune(
     best = {"params": dict(result.best_params), "value": result.best_value}
     _keep(session, f"tune:{model}", {**best, "trials": len(result.trials), "study": study}, started)
     _log_trials(session, inputs, study, result)
-    session = session.refreshed()
+    session.refresh()
     compiled, plan = plan_for(session, [step_name(model)])
     return Tuned(result, execute(session, compiled.graph, plan, listen))
 
@@ -83,7 +83,7 @@ def ladder(
 ) -> list[Row]:
     """Feature groups added up in declared order, times every choice of the parameter `vary`, on validation."""
     started = dt.datetime.now(dt.UTC)
-    session, inputs = inputs_for(session, model, listen)
+    inputs = inputs_for(session, model, listen)
     variations = _variations(session, inputs, vary)
     rows = compare(
         inputs.model.build,

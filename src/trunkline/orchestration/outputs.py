@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from pathlib import Path
 
 from trunkline.datasets.manifest import FILE
@@ -13,7 +13,7 @@ from trunkline.graph.step import Step
 from trunkline.training.steps import bundle_folder
 
 
-def existence(relations: set[tuple[str, str]], state: Path) -> Callable[[Step, Past], bool]:
+def existence(relations: Set[tuple[str, str]], state: Path) -> Callable[[Step, Past], bool]:
     """The check a plan asks: tables by the warehouse's catalog, files by a look at the disk."""
 
     def exists(step: Step, past: Past) -> bool:

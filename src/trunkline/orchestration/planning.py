@@ -19,5 +19,5 @@ def plan_for(
     chosen = select(compiled.graph, selectors)
     if kinds:
         chosen = {name for name in chosen if compiled.graph.steps[name].kind in kinds}
-    exists = existence(session.context.warehouse.relations(), session.context.state)
+    exists = existence(session.state.relations, session.project.state)
     return compiled, make_plan(compiled.graph, session.past, selected=chosen, exists=exists, force=force)

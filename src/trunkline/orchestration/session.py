@@ -1,4 +1,4 @@
-"""One command's hold on a project: its warehouse, ledger, graph and past, opened once and closed at the end."""
+"""One command's hold on a project: its warehouse, ledger, graph and past, each opened when first needed."""
 
 from __future__ import annotations
 
@@ -7,31 +7,65 @@ import getpass
 import os
 import subprocess
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
-from typing import Any
 
 from trunkline.context import Progress, StepContext
 from trunkline.datasets.vault import vault_key
+from trunkline.errors import TrunklineError
 from trunkline.graph.plan import Past
 from trunkline.ledger.ids import new_id
 from trunkline.ledger.ledger import Ledger
 from trunkline.orchestration.compile import KINDS, Compiled, compile_project
+from trunkline.orchestration.state import State, known_state
 from trunkline.project.load import Project, load_project
 from trunkline.registry.protocol import Registry
 from trunkline.transform.dbt import Dbt
 from trunkline.warehouse.protocol import open_warehouse
 
 
-@dataclass(frozen=True)
 class Session:
-    """What a command works with. `past` is read once; `compiled` is made on demand by `compile`."""
+    """What a command works with. Belongs to one thread; closed by `open_session`."""
 
-    project: Project
-    context: StepContext
-    past: Mapping[str, Past]
-    dbt: Dbt
+    def __init__(self, project: Project, progress: Progress) -> None:
+        self.project = project
+        self.dbt = Dbt(project.root, project.target.name, project.target.file.parent)
+        self._progress = progress
+
+    @cached_property
+    def context(self) -> StepContext:
+        """The seams, with the warehouse opened."""
+        project = self.project
+        warehouse = open_warehouse(project.target.type, project.target.settings, project.root)
+        return StepContext(
+            root=project.root,
+            run_id=new_id("run"),
+            target=project.target.name,
+            warehouse=warehouse,
+            ledger=Ledger(warehouse),
+            registry=_registry(project),
+            progress=self._progress,
+            vault_key=lambda: vault_key(os.environ),
+            who=os.environ.get("GITHUB_ACTOR") or getpass.getuser(),
+            git_commit=cache(lambda: git_commit(project.root)),
+            seed=project.config.training.seed,
+            threads=project.config.training.threads or len(os.sched_getaffinity(0)),
+            experiment=project.config.tracking.experiment or project.name,
+        )
+
+    @cached_property
+    def state(self) -> State:
+        """What the warehouse held when the command began, or when `refresh` was last called."""
+        return known_state(self.project, self._read_state)
+
+    @property
+    def past(self) -> Mapping[str, Past]:
+        """The last success of every step."""
+        return self.state.past
+
+    def refresh(self) -> None:
+        """Forget `state`: it is read anew when next asked for."""
+        self.__dict__.pop("state", None)
 
     def compile(self, kinds: Collection[str] = KINDS) -> Compiled:
         """The project's graph as far as `kinds` need it, with each model's best parameters from its last search."""
@@ -42,38 +76,32 @@ class Session:
         }
         return compile_project(self.project, parse=self.dbt.parse, best=best, kinds=kinds)
 
-    def refreshed(self) -> Session:
-        """The same session with the ledger read anew."""
-        return replace(self, past=self.context.ledger.past())
+    def close(self) -> None:
+        """Keep the state for the next command, and give the warehouse back."""
+        if "context" not in self.__dict__:
+            return
+        self.refresh()
+        try:
+            with contextlib.suppress(TrunklineError):  # a copy that cannot be kept is read anew by the next command
+                _ = self.state
+        finally:
+            self.context.warehouse.close()
+
+    def _read_state(self) -> State:
+        return State(self.context.ledger.past(), frozenset(self.context.warehouse.relations()))
 
 
 @contextlib.contextmanager
 def open_session(root: Path, target: str | None, progress: Progress) -> Iterator[Session]:
-    """Read the project and open its warehouse. The process works in the project's folder until the end:
-    profiles name their files relative to it, for dbt as for us."""
+    """Read the project. The process works in the project's folder until the end: profiles name their files relative
+    to it, for dbt as for us."""
     project = load_project(root, target)
     with contextlib.chdir(root):
-        warehouse = open_warehouse(project.target.type, project.target.settings, root)
+        session = Session(project, progress)
         try:
-            ledger = Ledger(warehouse)
-            context = StepContext(
-                root=root,
-                run_id=new_id("run"),
-                target=project.target.name,
-                warehouse=warehouse,
-                ledger=ledger,
-                registry=_registry(project),
-                progress=progress,
-                vault_key=lambda: vault_key(os.environ),
-                who=os.environ.get("GITHUB_ACTOR") or getpass.getuser(),
-                git_commit=cache(lambda: git_commit(root)),
-                seed=project.config.training.seed,
-                threads=project.config.training.threads or len(os.sched_getaffinity(0)),
-                experiment=project.config.tracking.experiment or project.name,
-            )
-            yield Session(project, context, ledger.past(), Dbt(root, project.target.name, project.target.file.parent))
+            yield session
         finally:
-            warehouse.close()
+            session.close()
 
 
 def git_commit(root: Path) -> str | None:
@@ -83,8 +111,8 @@ def git_commit(root: Path) -> str | None:
     try:
         commit = _git(root, "rev-parse", "HEAD")
         return commit + ("+" if _git(root, "status", "--porcelain", "--untracked-files=no") else "")
-    except (OSError, subprocess.CalledProcessError):
-        return None
+    except (OSError, subprocess.SubprocessError):
+        return None  # no git here, or no commit yet
 
 
 def _git(root: Path, *arguments: str) -> str:
@@ -102,9 +130,3 @@ def _registry(project: Project) -> Callable[[], Registry]:
         return MlflowRegistry(Path(project.tracking_uri.removeprefix("sqlite:///")) if local else project.tracking_uri)
 
     return open_registry
-
-
-def output_of(past: Mapping[str, Past], step: str) -> Mapping[str, Any] | None:
-    """What the last success of a step left behind; None if it never ran."""
-    last = past.get(step)
-    return last.output if last else None

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import duckdb
 
 from trunkline.errors import ContractError, EngineError, SourceError, TransientError
-from trunkline.warehouse import load_sql, scan
+from trunkline.warehouse import catalog, load_sql, scan
 from trunkline.warehouse.load_sql import literal, quote
 from trunkline.warehouse.protocol import LoadCounts, LoadRequest, Relation
 
@@ -33,14 +33,9 @@ def open_duckdb(settings: Mapping[str, Any], root: Path) -> DuckDB:
         connection = duckdb.connect(path if path == ":memory:" else str(root / path), config=config)
     except duckdb.Error as exc:
         raise _translate(exc, f"cannot open {path}") from exc
-    attached = [a for a in settings.get("attach") or [] if isinstance(a, Mapping)]
-    database = str(settings.get("database") or (Path(path).stem if path != ":memory:" else "memory"))
-    catalog = next((_catalog_file(root, str(a["path"])) for a in attached if _alias(a) == database), None)
-    if catalog is None and path != ":memory:":
-        catalog = root / path
-    warehouse = DuckDB(connection, database, catalog)
+    warehouse = DuckDB(connection, catalog.database_name(settings), catalog.catalog_file(settings, root))
     try:
-        warehouse.prepare(settings, root, attached)
+        warehouse.prepare(settings, root)
     except BaseException:
         connection.close()
         raise
@@ -52,14 +47,14 @@ class DuckDB:
 
     name = "duckdb"
 
-    def __init__(self, connection: duckdb.DuckDBPyConnection, database: str, catalog: Path | None) -> None:
+    def __init__(self, connection: duckdb.DuckDBPyConnection, database: str, file: Path | None) -> None:
         self._connection = connection
         self._database = database
-        self._catalog = catalog
+        self._file = file
         self._lake = False
         self._depth = 0
 
-    def prepare(self, settings: Mapping[str, Any], root: Path, attached: Sequence[Mapping[str, Any]]) -> None:
+    def prepare(self, settings: Mapping[str, Any], root: Path) -> None:
         """Extensions, attachments and settings, in dbt-duckdb's order."""
         for extension in settings.get("extensions") or []:
             load_extension(self._connection, extension if isinstance(extension, str) else str(extension["name"]))
@@ -67,7 +62,7 @@ class DuckDB:
         self.execute("set preserve_insertion_order = false")
         for key, value in (settings.get("settings") or {}).items():
             self.execute(f"set {quote(str(key))} = {_option(value)}")
-        for attachment in attached:
+        for attachment in catalog.attachments(settings):
             self._attach(attachment, root)
         kinds = dict(self.query("select database_name, type from duckdb_databases()"))
         if self._database not in kinds:
@@ -79,8 +74,8 @@ class DuckDB:
         self.execute(f"use {quote(self._database)}")
 
     def _attach(self, attachment: Mapping[str, Any], root: Path) -> None:
-        path, alias = str(attachment["path"]), _alias(attachment)
-        file = _catalog_file(root, path)
+        path, alias = str(attachment["path"]), catalog.alias_of(attachment)
+        file = catalog.local_file(root, path)
         if file is not None:
             file.parent.mkdir(parents=True, exist_ok=True)
         options = [f"{key} {_option(value)}" for key, value in (attachment.get("options") or {}).items()]
@@ -110,18 +105,18 @@ class DuckDB:
     @contextlib.contextmanager
     def writing(self) -> Iterator[None]:
         """Hold the lock file beside the catalog: SQLite catalogs and database files take one writer at a time."""
-        if self._catalog is None or self._depth:
+        if self._file is None or self._depth:
             yield
             return
         from filelock import FileLock, Timeout
 
-        self._catalog.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(f"{self._catalog}.lock")
+        self._file.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(f"{self._file}.lock")
         try:
             lock.acquire(timeout=_TURN_SECONDS)
         except Timeout as exc:
             raise TransientError(
-                f"another process has been writing to {self._catalog} for {_TURN_SECONDS:.0f} s",
+                f"another process has been writing to {self._file} for {_TURN_SECONDS:.0f} s",
                 hint="wait for it, or end it, and run the same command again",
             ) from exc
         self._depth += 1
@@ -324,19 +319,6 @@ def load_extension(connection: duckdb.DuckDBPyConnection, name: str) -> None:
 def _changed(rows: list[tuple[Any, ...]]) -> int:
     one = len(rows) == 1 and len(rows[0]) == 1 and isinstance(rows[0][0], int)
     return int(rows[0][0]) if one else 0
-
-
-def _alias(attachment: Mapping[str, Any]) -> str:
-    return str(attachment.get("alias") or Path(str(attachment["path"])).stem)
-
-
-def _catalog_file(root: Path, path: str) -> Path | None:
-    """The local file of a catalog or database; None for a server."""
-    for prefix in ("ducklake:sqlite:", "ducklake:duckdb:", "ducklake:", "sqlite:", ""):
-        if path.startswith(prefix):
-            rest = path[len(prefix) :]
-            return None if ":" in rest or "=" in rest else root / rest
-    return None
 
 
 def _option(value: Any) -> str:

@@ -180,4 +180,11 @@ def open_warehouse(kind: str, settings: Mapping[str, Any], root: Path) -> Wareho
     return warehouse
 
 
+def commit_stamp(kind: str, settings: Mapping[str, Any], root: Path) -> list[int] | None:
+    """Something that changes with every commit to the target, read without opening it; None if there is none."""
+    from trunkline.warehouse import catalog
+
+    return catalog.stamp(settings, root) if kind == "duckdb" else None
+
+
 ADAPTERS = {"duckdb": "trunkline.warehouse.duckdb:open_duckdb"}
