@@ -30,7 +30,6 @@ PINS = (
     "duckdb==1.5.5",
     "duckdb-extension-ducklake==1.5.5",
     "duckdb-extension-httpfs==1.5.5",
-    "duckdb-extension-icu==1.5.5",
     "duckdb-extension-sqlite-scanner==1.5.5",
     "duckdb-extension-tpch==1.5.5",
     "duckdb-extensions==1.5.5",

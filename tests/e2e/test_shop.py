@@ -219,6 +219,18 @@ def test_bad_input_is_one_clear_message(
         assert shop.sql(tables) == before
 
 
+def test_a_failing_test_holds_up_what_depends_on_it(shop: Project) -> None:
+    shop.edit("models/order_features.yml", "[not_null]", "[not_null, {accepted_values: {arguments: {values: [x]}}}]")
+    shop.edit("models/order_features.sql", "    items,", "    items + 0 as items,")
+    outcome = shop.run("run", check=False)
+    assert outcome.code == 1
+    assert "accepted_values_order_features" in outcome.err
+    assert "models/order_features.yml" in outcome.err
+    assert "skipped: test:order_features failed" in outcome.out
+    shop.edit("models/order_features.yml", "[not_null, {accepted_values: {arguments: {values: [x]}}}]", "[not_null]")
+    assert _ran(shop) == {"test:order_features", "dataset:order_features", "train:returns"}
+
+
 def test_errors_as_json(shop: Project) -> None:
     shop.edit("deploy/returns.yml", "slices:", "slics:")
     error = shop.run("plan", "--json", check=False).data

@@ -53,6 +53,7 @@ class DuckDB:
         self._file = file
         self._lake = False
         self._depth = 0
+        self._in_transaction = False
 
     def prepare(self, settings: Mapping[str, Any], root: Path) -> None:
         """Extensions, attachments and settings, in dbt-duckdb's order."""
@@ -129,8 +130,12 @@ class DuckDB:
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
         """BEGIN … COMMIT under the writers' turn; ROLLBACK on any exception, Ctrl-C included."""
+        if self._in_transaction:
+            yield
+            return
         with self.writing():
             self.execute("begin transaction")
+            self._in_transaction = True
             try:
                 yield
                 self.execute("commit")
@@ -138,6 +143,8 @@ class DuckDB:
                 with contextlib.suppress(duckdb.Error):
                     self._connection.execute("rollback")
                 raise
+            finally:
+                self._in_transaction = False
 
     def sql(self, relation: Relation) -> str:
         """`"database"."schema"."name"`."""
@@ -330,7 +337,7 @@ def _option(value: Any) -> str:
 def _translate(exc: duckdb.Error, what: str = "") -> EngineError | SourceError:
     message = _first_line(exc)
     text = f"{what}: {message}" if what else message
-    if "database is locked" in message or "TransactionContext Error" in message or "onflict" in message:
+    if "database is locked" in message or "Failed to commit" in message or "onflict" in message:
         return TransientError(text, hint="another process is writing; run the same command again")
     if isinstance(exc, duckdb.InvalidInputException) and "CSV" in message:
         return SourceError(text)

@@ -85,7 +85,10 @@ class Warehouse(Protocol):
         ...
 
     def transaction(self) -> AbstractContextManager[None]:
-        """All or nothing: commits at the end, rolls back on any exception. Writers of one warehouse take turns."""
+        """All or nothing: commits at the end, rolls back on any exception. Writers of one warehouse take turns.
+
+        Inside another one it is part of that one.
+        """
         ...
 
     def writing(self) -> AbstractContextManager[None]:
