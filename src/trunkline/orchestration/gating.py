@@ -8,13 +8,10 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import msgspec
-
 from trunkline.datasets.feed import open_sealed
 from trunkline.datasets.manifest import Manifest, read_manifest
 from trunkline.datasets.run import folder
 from trunkline.errors import DatasetError, ModelReferenceError, ProjectError
-from trunkline.gate.policy import GatePolicy
 from trunkline.gate.run import Contender, GateRequest, GateResult, ServerUrls, run
 from trunkline.models.bundle import Bundle
 from trunkline.models.runtime import Scorer
@@ -55,7 +52,7 @@ def gate(session: Session, deployment: str | None, reference: str | None) -> Gat
         champion=_contender(rival) if rival else None,
         table=table,
         target=manifest.target,
-        policy=GatePolicy.from_data(msgspec.to_builtins(spec.spec.gate)),
+        policy=spec.spec.gate,
         directory=session.context.state / "gates" / look_id,
         servers=lambda: _servers(spec.name, bundle, rival),
         seed=session.context.seed,

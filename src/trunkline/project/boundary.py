@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sysconfig
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,7 +10,9 @@ from pathlib import Path
 
 from trunkline.errors import ProjectError, TrunklineError
 
-_OURS = Path(__file__).parent.parent
+_OURS = str(Path(__file__).parent.parent)
+# `<string>` and the like hold code that a library has generated, such as the `__init__` of a dataclass.
+_LIBRARIES = ("<", *{sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
 
 
 @contextmanager
@@ -22,14 +25,18 @@ def user_code(what: str, file: Path, *, error: type[TrunklineError] = ProjectErr
     except SyntaxError as exc:
         raise error(f"{what}: {exc.msg}", file=exc.filename or file, line=exc.lineno) from exc
     except Exception as exc:
-        frames = _theirs(traceback.extract_tb(exc.__traceback__), file)
-        line = next((f.lineno for f in reversed(frames) if Path(f.filename) == file), None)
-        shown = "".join(traceback.format_list(frames)).rstrip()
-        text = f"{what}: {type(exc).__name__}: {exc}"
-        raise error(f"{text}\n{shown}" if shown else text, file=file, line=line) from exc
+        line = next((f.lineno for f in reversed(user_frames(exc)) if Path(f.filename) == file), None)
+        raise error(f"{what}: {told(exc)}", file=file, line=line) from exc
 
 
-def _theirs(frames: traceback.StackSummary, file: Path) -> list[traceback.FrameSummary]:
-    """The frames from the user's file on, without ours."""
-    start = next((i for i, frame in enumerate(frames) if Path(frame.filename) == file), 0)
-    return [f for f in frames[start:] if not f.filename.startswith("<") and _OURS not in Path(f.filename).parents]
+def told(exc: BaseException) -> str:
+    """An exception with the lines of its traceback that are neither ours nor a library's."""
+    lines = [f"{type(exc).__name__}: {exc}"]
+    lines += [f"  {frame.filename}:{frame.lineno} in {frame.name}: {frame.line}" for frame in user_frames(exc)]
+    return "\n".join(lines)
+
+
+def user_frames(exc: BaseException) -> list[traceback.FrameSummary]:
+    """The frames of a traceback that are the user's."""
+    frames = traceback.extract_tb(exc.__traceback__)
+    return [f for f in frames if not f.filename.startswith((_OURS, *_LIBRARIES))]

@@ -6,30 +6,29 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from trunkline.errors import DatasetError, ProjectError
 from trunkline.project.split import TimeSplit
 
-__all__ = ["Dataset", "Model", "Trial", "model"]
+__all__ = ["Choice", "Dataset", "Model", "Trial", "model"]
+
+Choice = TypeVar("Choice", None, bool, int, float, str)
 
 
 class Trial(Protocol):
-    """The part of Optuna's own `Trial` that a model function uses to say what may be searched."""
+    """The part of `optuna.Trial` that a model function may use, so the same function trains once and is searched."""
 
     def suggest_float(
         self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
     ) -> float:
-        """A float in [low, high]."""
-        ...
+        """A number of [low, high], on a grid of `step`, or searched on a logarithmic scale."""
 
     def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> int:
-        """An integer in [low, high]."""
-        ...
+        """An integer of [low, high], both included."""
 
-    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
-        """One of `choices`."""
-        ...
+    def suggest_categorical(self, name: str, choices: Sequence[Choice]) -> Choice:
+        """One of `choices`; the first one is the default."""
 
 
 @dataclass(frozen=True)

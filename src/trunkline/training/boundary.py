@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-import sysconfig
-import traceback
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any, cast
 
-import trunkline
 from trunkline.errors import TrainingError, UserError
+from trunkline.project.boundary import told, user_frames
 from trunkline.training.protocol import Estimator, Pruned
 from trunkline.training.trial import DefaultTrial
 
-__all__ = ["build_estimator", "build_with", "told"]
-
-_OURS = str(Path(trunkline.__file__).parent)
-# `<string>` and the like hold code that a library has generated, such as the `__init__` of a dataclass.
-_LIBRARIES = ("<", *{sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
+__all__ = ["build_estimator", "build_with"]
 
 
 def build_with(build: Callable[[Any], Any], params: Mapping[str, Any] | None) -> tuple[Estimator, dict[str, Any]]:
@@ -52,25 +45,12 @@ def build_estimator(
     return cast("Estimator", estimator)
 
 
-def told(exc: BaseException) -> str:
-    """An exception with the lines of its traceback that are neither ours nor a library's."""
-    lines = [f"{type(exc).__name__}: {exc}"]
-    for frame in _users(exc):
-        lines.append(f"  {frame.filename}:{frame.lineno} in {frame.name}: {frame.line}")
-    return "\n".join(lines)
-
-
 def _told(build: Callable[[Any], Any], exc: Exception) -> TrainingError:
-    frames = _users(exc)
+    frames = user_frames(exc)
     file, line = (frames[-1].filename, frames[-1].lineno) if frames else _home(build)
     if isinstance(exc, UserError):  # refused by an estimator or a trial: the message is already for the user
         return TrainingError(exc.what, file=exc.file or file, line=exc.line or line, hint=exc.hint)
     return TrainingError(f"{_name(build)}() failed with {told(exc)}", file=file, line=line)
-
-
-def _users(exc: BaseException) -> list[traceback.FrameSummary]:
-    frames = traceback.extract_tb(exc.__traceback__)
-    return [frame for frame in frames if not frame.filename.startswith((_OURS, *_LIBRARIES))]
 
 
 def _home(build: Callable[[Any], Any]) -> tuple[str | None, int | None]:

@@ -21,7 +21,8 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from trunkline.errors import TrainingError, TrunklineError
-from trunkline.training.boundary import build_estimator, build_with, told
+from trunkline.project.boundary import told
+from trunkline.training.boundary import build_estimator, build_with
 from trunkline.training.metrics import metric_named
 from trunkline.training.protocol import Build, Pruned, TrainingData
 

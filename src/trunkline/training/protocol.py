@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol
+
+from trunkline.project.declare import Choice, Trial
 
 if TYPE_CHECKING:
     import numpy as np
@@ -17,8 +19,6 @@ if TYPE_CHECKING:
     from trunkline.models.signature import Signature
 
 __all__ = ["Build", "Choice", "Estimator", "Fitted", "Matrix", "Pruned", "Reporter", "TrainingData", "Trial"]
-
-Choice = TypeVar("Choice", None, bool, int, float, str)
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,21 +99,6 @@ class Estimator(Protocol):
         Deterministic for a seed and a number of threads. Lets Pruned pass; raises TrainingError for data or settings
         that cannot be fitted and for a framework that is not installed.
         """
-
-
-class Trial(Protocol):
-    """The part of `optuna.Trial` that a model function may use, so the same function trains once and is searched."""
-
-    def suggest_float(
-        self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
-    ) -> float:
-        """A number of [low, high], on a grid of `step`, or searched on a logarithmic scale."""
-
-    def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> int:
-        """An integer of [low, high], both included."""
-
-    def suggest_categorical(self, name: str, choices: Sequence[Choice]) -> Choice:
-        """One of `choices`; the first one is the default."""
 
 
 class Build(Protocol):

@@ -7,6 +7,7 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import pytest
 from markdown_it import MarkdownIt
 
@@ -59,8 +60,9 @@ EVIDENCE = Evidence(
     Latency(1000, 0.398, 0.61, 1.187, 6.2, 2502.0, 4),
     Parity(1000, 1, 0.0213, 1e-6, CounterExample({"carrier": "UA", "distance": None}, 0.25, 0.2713)),
 )
-POLICY = GatePolicy.from_data(
-    {"metrics": {"roc_auc": {"at_least": 0.765, "may_lose": 0.003}}, "slices": ["carrier"], "latency": {"p99_ms": 10}}
+POLICY = msgspec.convert(
+    {"metrics": {"roc_auc": {"at_least": 0.765, "may_lose": 0.003}}, "slices": ["carrier"], "latency": {"p99_ms": 10}},
+    GatePolicy,
 )
 REPORT = Report(
     deployment="delay",

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -79,12 +80,13 @@ def request_for(tmp_path: Path, **changes: object) -> GateRequest:
         champion=ONE,
         table=table(),
         target="late",
-        policy=GatePolicy.from_data(
+        policy=msgspec.convert(
             {
                 "metrics": {"roc_auc": {"at_least": 0.6, "may_lose": 0.02}},
                 "slices": ["carrier"],
                 "latency": {"p99_ms": 5000},
-            }
+            },
+            GatePolicy,
         ),
         directory=tmp_path / "looks" / "1",
         servers=lambda: servers(Linear(("distance", "wind")).answer, Linear(("distance",)).answer),

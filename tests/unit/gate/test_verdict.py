@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -56,7 +57,7 @@ CASES: list[tuple[dict[str, object], Loss | None, str, str]] = [
 
 @pytest.mark.parametrize(("policy", "loss", "status", "words"), CASES)
 def test_one_rule(policy: dict[str, object], loss: Loss | None, status: str, words: str) -> None:
-    verdict = judge(evidence(loss), GatePolicy.from_data(policy))
+    verdict = judge(evidence(loss), msgspec.convert(policy, GatePolicy))
     rule, parity = verdict.rules
     assert (rule.status, parity.status) == (status, "pass")
     assert words in rule.why
@@ -64,11 +65,12 @@ def test_one_rule(policy: dict[str, object], loss: Loss | None, status: str, wor
 
 
 def test_rules_keep_the_order_and_path_of_the_policy() -> None:
-    policy = GatePolicy.from_data(
+    policy = msgspec.convert(
         {
             "metrics": {"log_loss": {"at_most": 0.4}, "roc_auc": {"at_least": 0.7, "may_lose": 0.003}},
             "latency": {"p99_ms": 10, "p50_ms": 2},
-        }
+        },
+        GatePolicy,
     )
     assert [rule.name for rule in judge(evidence(None), policy).rules] == [
         "metrics.log_loss.at_most",
@@ -81,14 +83,14 @@ def test_rules_keep_the_order_and_path_of_the_policy() -> None:
 
 
 def test_one_rule_that_does_not_pass_is_enough() -> None:
-    policy = GatePolicy.from_data({"metrics": {"roc_auc": {"at_least": 0.7, "may_lose": 0.003}}})
+    policy = msgspec.convert({"metrics": {"roc_auc": {"at_least": 0.7, "may_lose": 0.003}}}, GatePolicy)
     assert judge(evidence(loss(0.001, 0.001)), policy).passed
     assert not judge(evidence(loss(0.001, 0.004)), policy).passed
     assert not judge(evidence(None, parity=Parity(1000, 1, 0.2, 1e-6)), policy).passed
 
 
 def test_what_was_not_measured_does_not_pass() -> None:
-    found = judge(evidence(None, latency=None, parity=None), GatePolicy.from_data({"latency": {"p99_ms": 10}}))
+    found = judge(evidence(None, latency=None, parity=None), msgspec.convert({"latency": {"p99_ms": 10}}, GatePolicy))
     assert [(rule.name, rule.status) for rule in found.rules] == [("latency.p99_ms", "undecided")]
     assert not found.passed
 
@@ -103,5 +105,5 @@ def test_a_true_loss_of_just_the_bound_rarely_passes() -> None:
         scores = seen + draw.normal(size=(2, 1000)) * np.sqrt([[0.5], [0.25]])
         bound = 0.7364554 - 0.7181486  # Phi(1/sqrt 2.5) - Phi(1/sqrt 3)
         measured = evidence(delong(outcome, scores).loss())
-        passed += judge(measured, GatePolicy.from_data({"metrics": {"roc_auc": {"may_lose": bound}}})).passed
+        passed += judge(measured, msgspec.convert({"metrics": {"roc_auc": {"may_lose": bound}}}, GatePolicy)).passed
     assert passed <= 29
