@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import subprocess
 import sys
 from pathlib import Path
 
+import duckdb
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.unit.warehouse.conftest import SETTINGS
 from trunkline.errors import EngineError, ProjectError
 from trunkline.warehouse.duckdb import DuckDB, open_duckdb
+from trunkline.warehouse.load_sql import inline
 from trunkline.warehouse.protocol import Relation, open_warehouse
 
 
@@ -72,6 +77,30 @@ def test_writers_in_several_processes_take_turns(lake: DuckDB, tmp_path: Path) -
     children = [subprocess.Popen([sys.executable, "-c", code, str(who)], cwd=tmp_path) for who in range(3)]
     assert [child.wait(120) for child in children] == [0, 0, 0]
     assert lake.query("select count(*), count(distinct (who, n)) from main.t") == [(30, 30)]
+
+
+@given(
+    text=st.text(st.characters(codec="utf-8", exclude_characters="\x00")),
+    number=st.floats(allow_nan=False),
+    whole=st.integers(-(2**63), 2**63 - 1),
+)
+def test_values_come_back_as_they_were(text: str, number: float, whole: int) -> None:
+    with duckdb.connect() as connection:
+        at = dt.datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=dt.UTC)
+        sql = inline(
+            'select ?, \'?\', ?, ?, ?, "?", ?, ? from (select 1 as "?")', [text, number, whole, None, True, at]
+        )
+        (row,) = connection.execute(sql).fetchall()
+    assert row == (text, "?", number, whole, None, 1, True, at)
+
+
+def test_values_and_places_must_match() -> None:
+    with pytest.raises(ValueError, match="more values"):
+        inline("select 1", [1])
+    with pytest.raises(ValueError, match="more places"):
+        inline("select ?, ?", [1])
+    with pytest.raises(TypeError, match="list is no SQL scalar"):
+        inline("select ?", [[1]])
 
 
 def test_a_database_file_works_as_well(tmp_path: Path) -> None:
