@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import datetime as dt
+import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any
@@ -45,7 +47,29 @@ def execute(session: Session, graph: Graph, plan: Plan, listen: Listener) -> lis
 
     A step that fails holds up what depends on it; the rest goes on. Ctrl-C leaves all finished steps recorded.
     """
-    return _Execution(session, graph, plan, listen).run()
+    with _turn(session):
+        return _Execution(session, graph, plan, listen).run()
+
+
+@contextmanager
+def _turn(session: Session) -> Iterator[None]:
+    """One run at a time in a checkout; what a killed one left half written is swept away before the next begins."""
+    from filelock import FileLock, Timeout
+
+    state = session.project.state
+    state.mkdir(exist_ok=True)
+    lock = FileLock(state / "run.lock")
+    try:
+        lock.acquire(timeout=1)
+    except Timeout:
+        session.context.progress("waiting for another run in this checkout")
+        lock.acquire()
+    try:
+        for leftover in (*state.glob("tmp/*"), *state.glob("datasets/*/.*"), *state.glob("bundles/.*")):
+            shutil.rmtree(leftover, ignore_errors=True)
+        yield
+    finally:
+        lock.release()
 
 
 class _Execution:

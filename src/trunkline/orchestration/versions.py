@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 from dataclasses import dataclass
@@ -55,9 +56,10 @@ def fetched(project: Project, ctx: StepContext, version: ModelVersion) -> Resolv
         )
     place = bundle_folder(project.state, version.sha256)
     if not place.is_dir():
-        scratch = place.with_name(f".{place.name}.fetch")
+        scratch = project.state / "fetch" / f"{place.name}.{os.getpid()}"
         shutil.rmtree(scratch, ignore_errors=True)
         scratch.parent.mkdir(parents=True, exist_ok=True)
+        place.parent.mkdir(parents=True, exist_ok=True)
         try:
             ctx.registry().fetch(version, scratch)
             Bundle.open(scratch, expect_sha256=version.sha256)
