@@ -38,7 +38,6 @@ sources:
           - {name: sku, data_type: bigint}
           - {name: price, data_type: "decimal(10, 2)"}
 """
-LOADS = ["ingest:depot.events", "ingest:depot.orders", "ingest:depot.prices"]
 
 
 @dataclass(frozen=True)
@@ -136,7 +135,9 @@ def _csv(file: Path, first: int, end: int) -> None:
 
 
 def _ndjson(file: Path, first: int, end: int) -> None:
-    rows = "i as event_id, ['view', 'cart', 'buy'][i % 3 + 1] as kind, timestamp '2025-01-01' + interval (i) minute as at"
+    rows = (
+        "i as event_id, ['view', 'cart', 'buy'][i % 3 + 1] as kind, timestamp '2025-01-01' + interval (i) minute as at"
+    )
     duckdb.sql(f"copy (select {rows}, i % 5 as extra from range({first}, {end}) t(i)) to '{file}' (format json)")
 
 

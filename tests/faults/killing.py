@@ -1,7 +1,7 @@
 """Ending a command by SIGKILL: at a moment drawn by chance, or exactly before or after a call.
 
 How a moment is drawn. Most of a command's time goes into Python's imports, where a kill shows nothing. So an
-undisturbed run is watched first: every millisecond or so the files below `warehouse/` and `.trunkline/` are listed
+undisturbed run is watched first: every few milliseconds the files below `warehouse/` and `.trunkline/` are listed
 with their sizes and time stamps, and each difference from the list before counts as one *change*: a journal that
 appears beside the catalog, a Parquet file that grows, a folder that gets its name. Three kills in four come a drawn
 0 to 30 ms after a drawn change, however fast the machine is just then; the fourth comes at a drawn fraction of the
@@ -27,6 +27,7 @@ from pathlib import Path
 _WATCHED = ("warehouse", ".trunkline")
 _NOISE = "dbt"  # what dbt compiles and logs is nobody's input
 _DELAY_SECONDS = 0.03
+_LOOK_SECONDS = 0.004
 _PATIENCE_SECONDS = 300.0
 
 
@@ -54,11 +55,12 @@ class Moment:
     delay: float
 
 
-def draw(rng: random.Random, undisturbed: Run) -> Moment:
-    """A moment inside a run like `undisturbed`."""
+def draw(rng: random.Random, undisturbed: Run, done: float = 0.0) -> Moment:
+    """A moment inside a run like `undisturbed`, of which the fraction `done` need not be done again."""
+    left = 1.0 - done
     if rng.random() < 0.25:
-        return Moment(0, rng.uniform(0.0, undisturbed.seconds))
-    return Moment(rng.randint(1, undisturbed.changes), rng.uniform(0.0, _DELAY_SECONDS))
+        return Moment(0, rng.uniform(0.0, undisturbed.seconds * left))
+    return Moment(rng.randint(1, max(1, int(undisturbed.changes * left))), rng.uniform(0.0, _DELAY_SECONDS))
 
 
 def run(root: Path, *arguments: str, kill: Moment | None = None) -> Run:
@@ -119,7 +121,7 @@ def _watched(root: Path, command: list[str], kill: Moment | None) -> Run:
                 seen = listed
                 if kill is not None and due is None and changes >= kill.change:
                     due = now + kill.delay
-                time.sleep(0.001)
+                time.sleep(_LOOK_SECONDS)
         finally:
             _end(process)
         seconds = time.monotonic() - started

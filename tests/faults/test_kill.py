@@ -18,17 +18,17 @@ from tests.faults.conftest import Scene
 
 SEED = 20130831
 INGEST_KILLS = 7  # for each of the two scenes
-RUN_KILLS = 3  # in a row, for each of the two projects
+RUN_KILLS = 5
 _DRAWS = 12  # a command that ends before its moment was not killed; at most so many draws for one kill
 
 
-def _kill(scene: Scene, root: Path, rng: random.Random) -> killing.Moment | None:
-    """Kill the scene's command once; the moment, or None if it succeeded before every moment drawn."""
-    moment = killing.draw(rng, scene.undisturbed)
-    done = killing.run(root, scene.command, kill=moment)
-    if done.killed:
+def _kill(scene: Scene, root: Path, rng: random.Random, done: float = 0.0) -> killing.Moment | None:
+    """Kill the scene's command once; the moment, or None if the command succeeded before it."""
+    moment = killing.draw(rng, scene.undisturbed, done)
+    ended = killing.run(root, scene.command, kill=moment)
+    if ended.killed:
         return moment
-    killing.must_end_well(done)
+    killing.must_end_well(ended)
     return None
 
 
@@ -43,7 +43,6 @@ def _as_undisturbed(scene: Scene, root: Path, told: str) -> set[str]:
     return state.left_over(root, scene.done)
 
 
-@pytest.mark.xdist_group("faults-ingest")
 @pytest.mark.parametrize("which", ["first_load", "next_load"])
 def test_a_killed_ingest_runs_again(
     which: str, request: pytest.FixtureRequest, tmp_path: Path, record_property: Callable[[str, Any], None]
@@ -66,26 +65,22 @@ def test_a_killed_ingest_runs_again(
     assert not left
 
 
-@pytest.mark.xdist_group("faults-run")
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("project", [1, 2])
-def test_a_killed_run_goes_on(
-    project: int, whole_line: Scene, tmp_path: Path, record_property: Callable[[str, Any], None]
-) -> None:
+def test_a_killed_run_goes_on(whole_line: Scene, tmp_path: Path, record_property: Callable[[str, Any], None]) -> None:
+    """Killed several times in a row, each time somewhere in what is left to do."""
     left: set[str] = set()
     kills = draws = 0
     while kills < RUN_KILLS:
         draws += 1
         assert draws <= _DRAWS, "the command keeps ending before its moment"
         root = whole_line.copy(tmp_path / str(draws))
-        moments = []
-        rng = random.Random(f"{SEED} run {project} {draws}")
-        while kills < RUN_KILLS and (moment := _kill(whole_line, root, rng)):
+        rng = random.Random(f"{SEED} run {draws}")
+        moments: list[killing.Moment] = []
+        while kills < RUN_KILLS and (moment := _kill(whole_line, root, rng, done=len(moments) / (RUN_KILLS + 1))):
             moments.append(moment)
             kills += 1
         if moments:
-            told = f"run, project {project}, draw {draws} of seed {SEED}, killed at {moments}"
-            left |= _as_undisturbed(whole_line, root, told)
+            left |= _as_undisturbed(whole_line, root, f"run, draw {draws} of seed {SEED}, killed at {moments}")
             _one_of_each(whole_line, root)
     record_property("kills", kills)
     assert not left
@@ -105,7 +100,6 @@ def _one_of_each(scene: Scene, root: Path) -> None:
 LEDGER = "trunkline.ledger.ledger:Ledger"
 
 
-@pytest.mark.xdist_group("faults-ingest")
 @pytest.mark.parametrize(
     ("call", "given"),
     [
@@ -124,7 +118,6 @@ def test_an_ingest_killed_between_two_writes(
     assert not _as_undisturbed(next_load, root, f"killed before {call} where {given}")
 
 
-@pytest.mark.xdist_group("faults-run")
 def test_a_run_killed_between_two_writes(
     whole_line: Scene, tmp_path: Path, record_property: Callable[[str, Any], None]
 ) -> None:

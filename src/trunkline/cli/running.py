@@ -55,8 +55,9 @@ def _close(show: Show, ended: Sequence[Ended], fresh: int, seconds: float) -> No
     if failed and failed[0].error:
         if len(failed) == 1:
             raise failed[0].error
+        causes = "; ".join(f"{e.name}: {e.summary}" for e in failed)
         raise StepFailed(
-            f"{len(failed)} steps failed: {', '.join(e.name for e in failed)}",
+            f"{len(failed)} steps failed: {causes}",
             hint="mend them and `trunkline run` goes on from there",
         ) from failed[0].error
     show.result({"ran": [_row(e) for e in ended], "fresh": fresh, "seconds": round(seconds, 3)})

@@ -11,6 +11,7 @@ from trunkline.datasets.run import folder
 from trunkline.datasets.vault import sealed_file
 from trunkline.errors import DatasetError, EngineError
 from trunkline.ledger.ids import new_id
+from trunkline.project.files import check_content
 from trunkline.warehouse.protocol import ParquetWriter
 
 if TYPE_CHECKING:
@@ -18,7 +19,10 @@ if TYPE_CHECKING:
 
 
 def read_part(state: Path, manifest: Manifest, part: str) -> pa.Table:
-    """An open part (train or validation) as one Arrow table. The sealed part is refused."""
+    """An open part (train or validation) as one Arrow table. The sealed part is refused.
+
+    Raises `IntegrityError` if the file is not the one the dataset was made with.
+    """
     import pyarrow.parquet as pq
 
     file = manifest.parts[part].file
@@ -26,7 +30,9 @@ def read_part(state: Path, manifest: Manifest, part: str) -> pa.Table:
         raise DatasetError(
             f"the {part} part of {manifest.name!r} is sealed: only `trunkline gate` reads it, and each look is counted"
         )
-    return pq.read_table(folder(state, manifest.name, manifest.dataset_id) / file)
+    path = folder(state, manifest.name, manifest.dataset_id) / file
+    check_content(path, manifest.parts[part].file_digest)
+    return pq.read_table(path)
 
 
 def open_sealed(
@@ -38,6 +44,7 @@ def open_sealed(
     path = sealed_file(ctx.state, manifest.name, manifest.dataset_id)
     if not path.exists():
         raise DatasetError(f"the sealed part of {manifest.name!r} is not at {path}", hint="`trunkline run` builds it")
+    check_content(path, manifest.parts["test"].file_digest)
     look_id = new_id("look")
     with ctx.warehouse.transaction():
         ctx.ledger.add(

@@ -14,7 +14,7 @@ from trunkline.datasets.manifest import Manifest, Part
 from trunkline.datasets.vault import sealed_file
 from trunkline.errors import DatasetError, EngineError, did_you_mean
 from trunkline.graph.step import Step
-from trunkline.project.files import digests
+from trunkline.project.files import content_digest
 from trunkline.warehouse.protocol import ParquetWriter, Relation, Snapshots, Warehouse
 
 PARTS = ("train", "validation", "test")
@@ -59,7 +59,8 @@ def run(job: Job, ctx: StepContext) -> StepResult:
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     with ctx.warehouse.transaction():
-        ctx.ledger.add("datasets", [_ledger_row(manifest, ctx)])
+        if not ctx.ledger.read("datasets", "where dataset_id = ?", [fingerprint]):  # a kill may have come after it
+            ctx.ledger.add("datasets", [_ledger_row(manifest, ctx)])
     counts = ", ".join(f"{part.name} {part.rows:,}" for part in parts.values())
     output = {"dataset_id": fingerprint, "name": name, "rows": {p.name: p.rows for p in parts.values()}}
     return StepResult(output, f"{counts} (sealed), {len(manifest.features)} features")
@@ -146,16 +147,14 @@ def _export(source: _Source, ctx: StepContext, part: str, scratch: Path, fingerp
     sealed = part == "test"
     path = sealed_file(ctx.state, source.config["name"], fingerprint) if sealed else scratch / f"{part}.parquet"
     path.parent.mkdir(parents=True, exist_ok=True)
-    rows = warehouse.write_parquet(ordered, path, key=ctx.vault_key() if sealed else None)
+    unfinished = path.with_name(f".{path.name}")
+    rows = warehouse.write_parquet(ordered, unfinished, key=ctx.vault_key() if sealed else None)
+    unfinished.rename(path)
     positives, content = warehouse.query(
         f'select count(*) filter (cast("{source.config["target"]}" as double) > 0), '
         f"printf('%016x', bit_xor(hash(t))) from ({rows_sql}) t"
     )[0]
-    return Part(part, rows, int(positives), str(content), None if sealed else path.name, _digest(ctx, path))
-
-
-def _digest(ctx: StepContext, path: Path) -> str:
-    return digests(ctx.root, [path])[0].digest
+    return Part(part, rows, int(positives), str(content), None if sealed else path.name, content_digest(path))
 
 
 def _manifest(source: _Source, ctx: StepContext, parts: dict[str, Part], fingerprint: str) -> Manifest:

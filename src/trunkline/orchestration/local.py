@@ -6,13 +6,13 @@ import datetime as dt
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any
 
 from trunkline.context import Job, StepResult
-from trunkline.errors import TrunklineError
+from trunkline.errors import EngineError, TrunklineError
 from trunkline.graph.graph import Graph
 from trunkline.graph.plan import Plan, Planned
 from trunkline.ledger.ledger import StepEnd
@@ -57,13 +57,15 @@ def _turn(session: Session) -> Iterator[None]:
     from filelock import FileLock, Timeout
 
     state = session.project.state
-    state.mkdir(exist_ok=True)
     lock = FileLock(state / "run.lock")
     try:
+        state.mkdir(exist_ok=True)
         lock.acquire(timeout=1)
     except Timeout:
         session.context.progress("waiting for another run in this checkout")
         lock.acquire()
+    except OSError as exc:
+        raise EngineError(f"cannot write to {state}: {exc.strerror}", hint="make room, and run it again") from exc
     try:
         for leftover in (*state.glob("tmp/*"), *state.glob("datasets/*/.*"), *state.glob("bundles/.*")):
             shutil.rmtree(leftover, ignore_errors=True)
@@ -83,15 +85,24 @@ class _Execution:
         self._failed: set[str] = set()
 
     def run(self) -> list[Ended]:
-        started, context = dt.datetime.now(dt.UTC), self._session.context
-        status = "interrupted"
+        started = dt.datetime.now(dt.UTC)
         try:
             while self._todo:
                 self._next()
-            status = "failed" if self._failed else "done"
-        finally:
-            context.ledger.finish_run(context.run_id, context.target, context.git_commit(), status, started)
+        except BaseException:
+            with suppress(TrunklineError):  # the first error is the one to tell
+                self._close("interrupted", started)
+            raise
+        if any(ended.error for ended in self._ended):
+            with suppress(TrunklineError):
+                self._close("failed", started)
+        else:
+            self._close("done", started)
         return self._ended
+
+    def _close(self, status: str, started: dt.datetime) -> None:
+        context = self._session.context
+        context.ledger.finish_run(context.run_id, context.target, context.git_commit(), status, started)
 
     def _next(self) -> None:
         ready = self._ready()
@@ -128,7 +139,9 @@ class _Execution:
         try:
             result: StepResult = _runner(step.kind)(self._job(entry), self._session.context)
         except TrunklineError as exc:
-            self._record([(entry, str(exc))], started)
+            self._failed.add(step.name)
+            with suppress(TrunklineError):  # what hindered the step may hinder its record: the step's error is told
+                self._record([(entry, str(exc))], started)
             self._end(Ended(step.name, step.kind, exc.what, time.perf_counter() - clock, error=exc))
             return
         self._record([(entry, result)], started)

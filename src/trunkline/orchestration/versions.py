@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trunkline.context import StepContext
-from trunkline.errors import ModelReferenceError, ProjectError
+from trunkline.errors import IntegrityError, ModelReferenceError, ProjectError
 from trunkline.models.bundle import Bundle
 from trunkline.project.files import write_atomic
 from trunkline.project.load import Project
@@ -83,7 +83,12 @@ def deployed_reference(project: Project, name: str | None) -> tuple[str, str]:
 
 
 def _checked(project: Project, reference: str, sha256: str, dataset_id: str) -> Resolved:
-    bundle = Bundle.open(bundle_folder(project.state, sha256), expect_sha256=sha256)
+    place = bundle_folder(project.state, sha256)
+    try:
+        bundle = Bundle.open(place, expect_sha256=sha256)
+    except IntegrityError as exc:
+        hint = f"rm -r {place}, and the same command again: the registry has the bundle"
+        raise IntegrityError(exc.what, file=exc.file, hint=hint) from exc
     return Resolved(reference, sha256, dataset_id or str(bundle.metadata.get("dataset_id") or ""), bundle.path)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from trunkline.errors import ProjectError
+from trunkline.errors import EngineError, IntegrityError, ProjectError
 
 
 @dataclass(frozen=True)
@@ -24,17 +24,24 @@ class FileState:
 
 
 def write_atomic(path: Path, text: str) -> None:
-    """Write a file so that readers, and a kill at any moment, see the old or the new text and nothing between."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    """Write a file so that readers, and a kill at any moment, see the old or the new text and nothing between.
+
+    Raises `EngineError` if the disk refuses.
+    """
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as out:
-            out.write(text)
-        os.replace(name, path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(name)
-        raise
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8") as out:
+                out.write(text)
+            os.replace(name, path)
+        except BaseException:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(name)
+            raise
+    except OSError as exc:
+        hint = "make room or give write access, and run the same command again"
+        raise EngineError(f"cannot write the file: {exc.strerror}", file=path, hint=hint) from exc
 
 
 def digests(root: Path, paths: Iterable[Path]) -> list[FileState]:
@@ -44,6 +51,7 @@ def digests(root: Path, paths: Iterable[Path]) -> list[FileState]:
         cache = json.loads(cache_file.read_text("utf-8"))
     except (FileNotFoundError, ValueError):
         cache = {}
+    cache = cache if isinstance(cache, dict) else {}
     states = []
     changed = False
     for path in paths:
@@ -52,7 +60,7 @@ def digests(root: Path, paths: Iterable[Path]) -> list[FileState]:
         stamp = [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
         known = cache.get(name)
         if not known or known[0] != stamp:
-            cache[name] = known = [stamp, _digest(path)]
+            cache[name] = known = [stamp, content_digest(path)]
             changed = True
         states.append(FileState(name, stat.st_size, stat.st_mtime_ns, known[1]))
     if changed:
@@ -60,7 +68,16 @@ def digests(root: Path, paths: Iterable[Path]) -> list[FileState]:
     return states
 
 
-def _digest(path: Path) -> str:
+def check_content(path: Path, digest: str) -> None:
+    """Raise `IntegrityError` unless the file is there and holds what `digest` says. Always reads it."""
+    if not path.is_file() or content_digest(path) != digest:
+        raise IntegrityError(
+            f"{path} is not the file that was made", hint="delete its folder and `trunkline run`: it is made again"
+        )
+
+
+def content_digest(path: Path) -> str:
+    """The BLAKE3 digest of a file's bytes, in hex."""
     from blake3 import blake3
 
     total = blake3(max_threads=blake3.AUTO)

@@ -13,6 +13,7 @@ import importlib.metadata
 import json
 import logging
 import os
+import shutil
 import sqlite3
 import tempfile
 import threading
@@ -370,6 +371,8 @@ def _create_store(file: Path) -> None:
     with FileLock(file.with_name(f"{file.name}.lock")):
         if file.exists():
             return
+        for left in file.parent.glob(f".{file.name}.*"):  # by a process that was killed here
+            shutil.rmtree(left, ignore_errors=True)
         with tempfile.TemporaryDirectory(prefix=f".{file.name}.", dir=file.parent) as scratch:
             made = Path(scratch) / file.name
             MlflowClient(f"sqlite:///{made}")

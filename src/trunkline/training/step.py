@@ -7,6 +7,7 @@ import shutil
 from typing import TYPE_CHECKING
 
 from trunkline.context import Job, StepContext, StepResult
+from trunkline.errors import IntegrityError
 from trunkline.ledger.ids import new_id
 from trunkline.registry.protocol import ModelVersion, RunRecord
 from trunkline.training.inputs import Inputs, load_inputs
@@ -46,7 +47,7 @@ def run(job: Job, ctx: StepContext) -> StepResult:
         shutil.rmtree(scratch, ignore_errors=True)
     ctx.progress(f"registering {config['name']}")
     version, new = _version(trained, bundle, inputs, ctx, job.fingerprint)
-    if new:
+    if not ctx.ledger.read("versions", "where reference = ? and sha256 = ?", [version.uri, version.sha256]):
         _record(version, trained, inputs, ctx)
     return _result(version, trained, inputs, new)
 
@@ -54,7 +55,10 @@ def run(job: Job, ctx: StepContext) -> StepResult:
 def _keep(bundle: Bundle, ctx: StepContext) -> Bundle:
     place = bundle_folder(ctx.state, bundle.sha256)
     if place.is_dir():
-        return type(bundle).open(place, expect_sha256=bundle.sha256)
+        try:
+            return type(bundle).open(place, expect_sha256=bundle.sha256)
+        except IntegrityError:
+            shutil.rmtree(place)  # damaged: the one just made takes its place
     bundle.path.rename(place)
     return type(bundle).open(place, expect_sha256=bundle.sha256)
 

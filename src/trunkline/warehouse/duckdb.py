@@ -84,8 +84,19 @@ class DuckDB:
             options.insert(0, f"type {attachment['type']}")
         if attachment.get("read_only"):
             options.append("read_only")
+        own = file is not None and file == self._file
+        if own and path.startswith("ducklake:sqlite:") and not attachment.get("read_only"):
+            options.append("meta_journal_mode 'WAL'")  # so that a reader does not hold up the writer
         rendered = f" ({', '.join(options)})" if options else ""
-        self.execute(f"attach if not exists {literal(path)} as {quote(alias)}{rendered}")
+        new = own and file is not None and not file.exists()
+        try:
+            with self.writing() if new else contextlib.nullcontext():  # two first uses must not both make the catalog
+                self.execute(f"attach if not exists {literal(path)} as {quote(alias)}{rendered}")
+        except TransientError:
+            raise
+        except EngineError as exc:
+            hint = "is it a DuckLake catalog, and whole? `attach:` in profiles.yml names it"
+            raise EngineError(f"cannot attach {path}: {exc.what}", file=file, hint=hint) from exc
 
     # -- Warehouse
 
@@ -336,7 +347,9 @@ def _option(value: Any) -> str:
 def _translate(exc: duckdb.Error, what: str = "") -> EngineError | SourceError:
     message = _first_line(exc)
     text = f"{what}: {message}" if what else message
-    if "database is locked" in message or "Failed to commit" in message or "onflict" in message:
+    if any(word in message for word in ("No space left", "disk is full", "File too large")):
+        return EngineError(text, hint="make room on the disk, and run the same command again")
+    if "database is locked" in message or "onflict" in message:
         return TransientError(text, hint="another process is writing; run the same command again")
     if isinstance(exc, duckdb.InvalidInputException) and "CSV" in message:
         return SourceError(text)
