@@ -36,6 +36,7 @@ lint: $(STAMP) ## style, types and import layers
 
 bench: $(STAMP_BENCH) ## the benchmarks beside their limits and peers
 	$(BIN)/python benchmarks/ingest.py
+	$(BIN)/python benchmarks/serving.py
 
 lock: ## resolve every version anew and write the constraints files
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed" >&2; exit 1; }
