@@ -85,7 +85,10 @@ class Dbt:
             from dbt.cli.main import dbtRunner
 
             runner = dbtRunner(manifest=self._manifest, callbacks=[watch] if watch else [])
-            return runner.invoke([*_QUIET, *arguments, *self._arguments])
+            result = runner.invoke([*_QUIET, *arguments, *self._arguments])
+        if isinstance(result.exception, KeyboardInterrupt):  # dbt hands Ctrl-C over as a result
+            raise KeyboardInterrupt
+        return result
 
 
 def _node(item: Any) -> NodeResult:

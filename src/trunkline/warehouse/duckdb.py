@@ -110,7 +110,8 @@ class DuckDB:
 
     def _run(self, sql: str, what: str = "") -> list[tuple[Any, ...]]:
         try:
-            return self._connection.execute(sql).fetchall()
+            with _interruptible():
+                return self._connection.execute(sql).fetchall()
         except duckdb.Error as exc:
             raise _translate(exc, what) from exc
 
@@ -313,7 +314,8 @@ class DuckDB:
 def load_extension(connection: duckdb.DuckDBPyConnection, name: str) -> None:
     """LOAD an extension; if it is not installed, take it from its PyPI package, else from DuckDB's repository."""
     try:
-        connection.execute(f"load {name}")
+        with _interruptible():
+            connection.execute(f"load {name}")
         return
     except duckdb.Error:
         pass  # not installed yet: the two ways to install it follow
@@ -331,6 +333,17 @@ def load_extension(connection: duckdb.DuckDBPyConnection, name: str) -> None:
                 f"DuckDB's extension {name!r} cannot be loaded: {_first_line(exc)}",
                 hint=f"pip install duckdb-extension-{name.replace('_', '-')}=={duckdb.__version__}",
             ) from exc
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    """Ctrl-C as what it is: DuckDB stops a running statement with a bare RuntimeError."""
+    try:
+        yield
+    except RuntimeError as exc:
+        if "interrupted" in str(exc).lower():
+            raise KeyboardInterrupt from exc
+        raise
 
 
 def _changed(rows: list[tuple[Any, ...]]) -> int:
