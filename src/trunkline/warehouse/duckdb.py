@@ -323,11 +323,13 @@ def load_extension(connection: duckdb.DuckDBPyConnection, name: str) -> None:
         from duckdb_extensions import import_extension
 
         import_extension(name)
-        connection.execute(f"load {name}")
+        with _interruptible():
+            connection.execute(f"load {name}")
     except (ImportError, OSError, RuntimeError, ValueError, duckdb.Error):
         try:
-            connection.execute(f"install {name}")
-            connection.execute(f"load {name}")
+            with _interruptible():
+                connection.execute(f"install {name}")
+                connection.execute(f"load {name}")
         except duckdb.Error as exc:
             raise EngineError(
                 f"DuckDB's extension {name!r} cannot be loaded: {_first_line(exc)}",
