@@ -322,8 +322,8 @@ def load_extension(connection: duckdb.DuckDBPyConnection, name: str) -> None:
     try:
         from duckdb_extensions import import_extension
 
-        import_extension(name)
         with _interruptible():
+            import_extension(name, force_install=True, con=connection)  # also over one that a kill left half copied
             connection.execute(f"load {name}")
     except (ImportError, OSError, RuntimeError, ValueError, duckdb.Error):
         try:
