@@ -62,13 +62,13 @@ class _Load:
     def contract_changed(self) -> bool:
         """Whether the table's rows were held to another contract; such a table is made anew from its files.
 
-        Raises `ContractError` if one of them is no longer there.
+        Raises `ContractError` if rows would be lost: the table is appended to, and one of its files is not there.
         """
         last = self.ctx.ledger.read("loads", "where source = ? order by load_id desc limit 1", [self.source])
         if not last or last[0]["contract"] == self.step.config["contract"] or not self._there():
             return False
         gone = sorted(set(self.ctx.ledger.loaded_files(self.source)) - {path for path, _, _ in self.wanted})
-        if gone:
+        if gone and self.step.config["load"] == "append":  # a replaced table never held on to its files
             raise ContractError(
                 f"the contract of {self.source} has changed, but its file {gone[0]} is no longer there to reload",
                 hint="bring the file back, or undo the change",

@@ -15,11 +15,10 @@ from trunkline.errors import EngineError, IntegrityError, ProjectError
 
 @dataclass(frozen=True)
 class FileState:
-    """One file on disk: path relative to the project, size in bytes, modification time, BLAKE3 digest."""
+    """One file on disk: path relative to the project, size in bytes, BLAKE3 digest."""
 
     path: str
     size: int
-    mtime_ns: int
     digest: str
 
 
@@ -62,7 +61,7 @@ def digests(root: Path, paths: Iterable[Path]) -> list[FileState]:
         if not known or known[0] != stamp:
             cache[name] = known = [stamp, content_digest(path)]
             changed = True
-        states.append(FileState(name, stat.st_size, stat.st_mtime_ns, known[1]))
+        states.append(FileState(name, stat.st_size, known[1]))
     if changed:
         write_atomic(cache_file, json.dumps(cache))
     return states
