@@ -16,6 +16,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 STAMP := .venv/.stamp
 STAMP_BENCH := .venv/.stamp-bench
+STAMP_EMULATOR := .venv-emulator/.stamp
 
 .PHONY: help demo test lint bench lock clean
 
@@ -25,7 +26,7 @@ help: ## show this list
 demo: $(STAMP) ## from raw files to answered predictions, in ./demo
 	PATH="$(CURDIR)/$(BIN):$$PATH" bash scripts/demo.sh demo
 
-test: lint ## lint, then every test
+test: lint $(STAMP_EMULATOR) ## lint, then every test
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
 
 lint: $(STAMP) ## style, types and import layers
@@ -42,7 +43,7 @@ lock: ## resolve every version anew and write the constraints files
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed" >&2; exit 1; }
 	$(PYTHON) scripts/lock.py
 
-clean: ## remove what was made here, but for .venv
+clean: ## remove what was made here, but for .venv and .venv-emulator
 	rm -rf .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache benchmarks/.work build demo dist
 	find src tests scripts benchmarks examples -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -57,4 +58,11 @@ $(STAMP): pyproject.toml constraints.txt
 
 $(STAMP_BENCH): $(STAMP)
 	$(PIP) --editable '.[bench]'
+	@touch $@
+
+# The Snowflake emulator of the tests: an environment of its own, for it needs another DuckDB.
+$(STAMP_EMULATOR): constraints-emulator.txt
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed" >&2; exit 1; }
+	test -x .venv-emulator/bin/python || $(PYTHON) -m venv .venv-emulator
+	.venv-emulator/bin/python -m pip install --quiet --disable-pip-version-check --requirement constraints-emulator.txt
 	@touch $@

@@ -26,10 +26,12 @@ ROOT = Path(__file__).resolve().parent.parent
 PINS = (
     "dbt-core==1.11.16",
     "dbt-duckdb==1.11.1",
+    "dbt-snowflake==1.12.3",
     "dlt==1.31.0",
     "duckdb==1.5.5",
     "duckdb-extension-ducklake==1.5.5",
     "duckdb-extension-httpfs==1.5.5",
+    "duckdb-extension-postgres-scanner==1.5.5",
     "duckdb-extension-sqlite-scanner==1.5.5",
     "duckdb-extension-tpch==1.5.5",
     "duckdb-extensions==1.5.5",
@@ -41,7 +43,20 @@ PINS = (
     "pyarrow==25.0.1",
     "ray==2.60.*",
     "scikit-learn==1.9.*",
+    "snowflake-connector-python==4.8.0",
+    "snowflake-snowpark-python==1.56.*",
     "torch==2.13.0",
+)
+
+# The Snowflake emulator of the tests, which has a DuckDB of its own age. onnxruntime and pandas are for the Python
+# functions that it runs as Snowflake would.
+EMULATOR = (
+    "fakesnow[server]==0.12.1",
+    "numpy==2.4.*",
+    "onnxruntime==1.32.*",
+    "pandas==3.1.*",
+    "pyarrow==25.0.1",
+    "snowflake-connector-python==4.8.*",
 )
 
 # Accelerator libraries that some builds of torch require and others do not: they follow from the chosen build.
@@ -52,16 +67,32 @@ FOLLOWS_TORCH = re.compile(r"^(nvidia|cuda)-|^(pytorch-)?triton$")
 class Lock:
     """One constraints file: the extras that are resolved together into it.
 
-    `beside` is False for an environment that holds the requirements of the extras without the project itself.
+    `beside` is False for an environment that holds the requirements of the extras without the project itself;
+    `packages` are the whole of an environment that has nothing of the project.
     """
 
     file: str
     extras: tuple[str, ...]
     use: str
     beside: bool = True
+    packages: tuple[str, ...] = ()
+
+    @property
+    def pins(self) -> tuple[str, ...]:
+        """The versions that are chosen and not found."""
+        return () if self.packages else PINS
+
+    @property
+    def asked(self) -> str:
+        """What was resolved, for the header of the file."""
+        if self.packages:
+            return ", ".join(self.packages)
+        return f"{'trunkline' if self.beside else 'what is in trunkline'}[{','.join(self.extras)}]"
 
     def requirements(self) -> list[str]:
         """What pip is asked for."""
+        if self.packages:
+            return list(self.packages)
         if self.beside:
             return [f"{ROOT}[{','.join(self.extras)}]"]
         project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -69,9 +100,9 @@ class Lock:
 
 
 LOCKS = (
-    Lock("constraints.txt", ("torch", "ray", "examples", "dev", "bench"), "the project without Snowflake and Fivetran"),
-    Lock("constraints-snowflake.txt", ("all", "dev"), "the project with Snowflake"),
+    Lock("constraints.txt", ("all", "dev", "bench"), "the project, but for Fivetran's SDK"),
     Lock("constraints-fivetran.txt", ("fivetran",), "Fivetran's SDK in an environment of its own", beside=False),
+    Lock("constraints-emulator.txt", (), "the Snowflake emulator of the tests", packages=EMULATOR),
 )
 
 
@@ -79,7 +110,7 @@ def resolve(lock: Lock, workspace: Path) -> dict[str, str]:
     """Name → version of all that pip would install for `lock`, without installing it."""
     python = workspace / "bin" / "python"
     pins, report = workspace / "pins.txt", workspace / f"{lock.file}.json"
-    pins.write_text("\n".join(PINS) + "\n", encoding="utf-8")
+    pins.write_text("\n".join(lock.pins) + "\n", encoding="utf-8")
     command = [python, "-m", "pip", "install", "--dry-run", "--ignore-installed", "--quiet"]
     subprocess.run([*command, "--report", report, "--constraint", pins, *lock.requirements()], check=True)
     installs = json.loads(report.read_text(encoding="utf-8"))["install"]
@@ -101,8 +132,7 @@ def render(lock: Lock, versions: dict[str, str]) -> str:
     """The text of one constraints file."""
     header = (
         f"# Made by `make lock` (scripts/lock.py); do not edit. For {lock.use}.",
-        f"# Resolved for Python {sys.version_info.major}.{sys.version_info.minor} on {sys.platform}:"
-        f" {'trunkline' if lock.beside else 'what is in trunkline'}[{','.join(lock.extras)}].",
+        f"# Resolved for Python {sys.version_info.major}.{sys.version_info.minor} on {sys.platform}: {lock.asked}.",
     )
     return "\n".join([*header, *(f"{name}=={version}" for name, version in sorted(versions.items()))]) + "\n"
 

@@ -1,4 +1,4 @@
-"""Writes docs/reference/: the command line, the configuration and the errors, from the code itself.
+"""Writes docs/reference/ and the table of docs/warehouses.md: what the code itself says.
 
 python scripts/reference.py          writes the pages
 python scripts/reference.py --check  exits with 1 if a page is not what the code says
@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,8 @@ from trunkline.cli.main import COMMANDS, _trunkline
 from trunkline.ledger.schema import TABLES
 from trunkline.project import config, deploy, sources
 
-FOLDER = Path(__file__).parent.parent / "docs" / "reference"
+ROOT = Path(__file__).parent.parent
+FOLDER = ROOT / "docs" / "reference"
 NOTE = "<!-- Written by scripts/reference.py from the code: change the code, then run it. -->\n\n"
 
 
@@ -107,21 +109,65 @@ def ledger() -> str:
     return "\n".join(lines) + "\n"
 
 
+def warehouses() -> str:
+    """What the conformance suite shows of each warehouse it runs on: `tests/contract`."""
+    sys.path.insert(0, str(ROOT))
+    from tests.contract.matrix import WAREHOUSES
+    from trunkline.testing.warehouse_suite import WarehouseSuite, behaviours
+
+    notes: dict[str, int] = {}
+    lines = ["| | capability | " + " | ".join(tried.name for tried in WAREHOUSES) + " |", "|---" * 6 + "|"]
+    for test, (text, capabilities) in behaviours(WarehouseSuite).items():
+        cells = [_cell(tried, test, capabilities, notes) for tried in WAREHOUSES]
+        names = ", ".join(f"`{capability.__name__}`" for capability in capabilities)
+        lines.append(f"| {text} | {names} | {' | '.join(cells)} |")
+    listed = [f"{number}. {text}" for text, number in notes.items()]
+    return "\n".join([*lines, "", *listed]) + "\n"
+
+
+def _cell(tried: Any, test: str, capabilities: tuple[type, ...], notes: dict[str, int]) -> str:
+    module, _, name = tried.adapter.partition(":")
+    adapter = getattr(import_module(module), name)
+    if not all(issubclass(adapter, capability) for capability in capabilities):
+        return "no"
+    if test in tried.lacks:
+        lack = tried.lacks[test]
+        word = "emulator cannot" if lack.emulator else "no"
+        return f"{word} ({notes.setdefault(lack.reason, len(notes) + 1)})"
+    partly = [
+        f"`{key.removeprefix(test)[1:-1]}`{' on the emulator' if lack.emulator else ''}: {lack.reason}"
+        for key, lack in tried.lacks.items()
+        if key.startswith(f"{test}[")
+    ]
+    return "yes" + "".join(f" ({notes.setdefault(text, len(notes) + 1)})" for text in partly)
+
+
 PAGES = {"cli.md": cli, "configuration.md": configuration, "errors.md": error_page, "ledger.md": ledger}
+
+
+TABLES_IN = {ROOT / "docs" / "warehouses.md": warehouses}  # between two marks of a page that is written by hand
+BEGIN, END = "<!-- Written by scripts/reference.py from the code. -->\n", "<!-- To here. -->\n"
+
+
+def _with_table(path: Path, table: str) -> str:
+    before, _, rest = path.read_text("utf-8").partition(BEGIN)
+    _, _, after = rest.partition(END)
+    return f"{before}{BEGIN}\n{table}\n{END}{after}"
 
 
 def main() -> int:
     """Write or check all pages."""
     stale = []
-    for name, make in PAGES.items():
-        path, text = FOLDER / name, make()
+    texts = {FOLDER / name: make() for name, make in PAGES.items()}
+    texts |= {path: _with_table(path, make()) for path, make in TABLES_IN.items()}
+    for path, text in texts.items():
         if "--check" in sys.argv:
-            stale += [name] if not path.exists() or path.read_text("utf-8") != text else []
+            stale += [path.name] if not path.exists() or path.read_text("utf-8") != text else []
         else:
-            FOLDER.mkdir(parents=True, exist_ok=True)
+            path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text, "utf-8")
     if stale:
-        print(f"docs/reference: {', '.join(stale)} not what the code says; run `python scripts/reference.py`")
+        print(f"docs: {', '.join(stale)} not what the code says; run `python scripts/reference.py`")
     return 1 if stale else 0
 
 

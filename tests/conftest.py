@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
+
+from tests.emulator import running
 
 # Set on import, before any test module loads a library that reads them once; child processes inherit them.
 os.environ |= {
@@ -38,3 +42,17 @@ def _nobodys_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         for name in ("DBT_PROFILES_DIR", "MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI", "RAY_ADDRESS"):
             patch.delenv(name, raising=False)
         yield home
+
+
+@pytest.fixture(scope="session")
+def emulator() -> Iterator[running.Emulator]:
+    """A Snowflake emulator, one for each worker; tests that share it use databases of their own."""
+    with running.start() as started:
+        yield started
+
+
+@pytest.fixture
+def snowflake(emulator: running.Emulator) -> Iterator[dict[str, Any]]:
+    """A Snowflake target as profiles.yml has it, with an empty database; nothing goes wrong any more afterwards."""
+    yield emulator.profile(f"TEST_{uuid.uuid4().hex[:12].upper()}")
+    emulator.heal()

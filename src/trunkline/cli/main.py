@@ -22,9 +22,12 @@ COMMANDS = {
     "train": ("stages:train", "Train the models that are stale and register their bundles."),
     "tune": ("tune:command", "Search a model's parameters with Optuna, then train the best."),
     "compare": ("compare:command", "Compare feature groups and estimators on the validation part."),
+    "diff": ("diff:command", "Compare the tables of two targets, hash by hash."),
+    "functions": ("functions:command", "Functions that run in every warehouse: list, test, publish a model as one."),
     "gate": ("gate:command", "Test a candidate on the sealed part and on the real server; give a verdict."),
     "promote": ("promote:command", "Write a gated model's reference into its deployment file."),
     "summary": ("summary:command", "What the ledger knows: rows, nodes, leaderboard, verdict, predictions."),
+    "score": ("score:command", "Score the rows of a table, here or inside the warehouse."),
     "serve": ("serve:command", "Answer predictions over HTTP with the promoted model."),
 }
 

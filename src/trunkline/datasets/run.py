@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ class _Source:
     schema: tuple[tuple[str, str], ...]
     where: str
     snapshot: str
+    quote: Callable[[str], str]
 
     def error(self, what: str, hint: str | None = None) -> DatasetError:
         file, _, line = self.where.rpartition(":")
@@ -44,14 +45,14 @@ def run(job: Job, ctx: StepContext) -> StepResult:
     """Export the dataset of this fingerprint, all or nothing, and write its ledger row."""
     step, fingerprint = job.step, job.fingerprint
     source = _open(step, ctx.warehouse)
-    _check(source, ctx.warehouse)
+    positives = _check(source, ctx.warehouse)
     name = str(step.config["name"])
     place = folder(ctx.state, name, fingerprint)
     scratch = place.with_name(f".{place.name}.{os.getpid()}")
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)
     try:
-        parts = {part: _export(source, ctx, part, scratch, fingerprint) for part in PARTS}
+        parts = {part: _export(source, ctx, part, scratch, positives[part], fingerprint) for part in PARTS}
         manifest = _manifest(source, ctx, parts, fingerprint)
         manifest.write(scratch)
         shutil.rmtree(place, ignore_errors=True)
@@ -70,9 +71,7 @@ def _open(step: Step, warehouse: Warehouse) -> _Source:
     config = step.config
     relation = Relation(*config["table"])
     columns = warehouse.columns(relation)
-    snapshot = warehouse.snapshot() if isinstance(warehouse, Snapshots) else ""
-    sql = warehouse.at(relation, snapshot) if isinstance(warehouse, Snapshots) else warehouse.sql(relation)
-    source = _Source(sql, config, (), step.where, snapshot)
+    source = _Source(warehouse.sql(relation), config, (), step.where, "", warehouse.quote)
     if not columns:
         raise source.error(f"the table {relation} is not there", "`trunkline run` builds it")
     types = dict(columns)
@@ -91,30 +90,37 @@ def _open(step: Step, warehouse: Warehouse) -> _Source:
                 f"it has: {', '.join(types)}",
             )
     wanted = dict.fromkeys([config["key"], config["time"], *features, config["target"]])
-    return _Source(sql, config, tuple((name, types[name]) for name in wanted), step.where, snapshot)
+    schema = tuple((name, types[name]) for name in wanted)
+    if not isinstance(warehouse, Snapshots):
+        return replace(source, schema=schema)
+    snapshot = warehouse.snapshot(relation)
+    return replace(source, schema=schema, snapshot=snapshot, sql=warehouse.at(relation, snapshot))
 
 
 def _condition(source: _Source, part: str) -> str:
+    """SQL that is true for the rows of `part`; unlabelled rows belong to none."""
     split = source.config["split"]
-    time = f'"{source.config["time"]}"'
-    first, last = f"timestamp '{split['validation']}'", f"timestamp '{split['test']}'"
-    if dict(source.schema)[source.config["time"]].upper().endswith("TIME ZONE"):
-        first, last = f"timestamptz '{split['validation']}'", f"timestamptz '{split['test']}'"
+    time, target = source.quote(source.config["time"]), source.quote(source.config["target"])
+    zoned = dict(source.schema)[source.config["time"]].upper().endswith("TIME ZONE")
+    first, last = (
+        f"cast('{split[key]}' as {'timestamptz' if zoned else 'timestamp'})" for key in ("validation", "test")
+    )
     conditions = {
         "train": f"{time} < {first}",
         "validation": f"{time} >= {first} and {time} < {last}",
         "test": f"{time} >= {last}",
     }
-    return f'({conditions[part]}) and "{source.config["target"]}" is not null'
+    return f"({conditions[part]}) and {target} is not null"
 
 
-def _check(source: _Source, warehouse: Warehouse) -> None:
-    """Key unique and never null, time never null, both classes in every part. One query."""
-    key, time, target = (f'"{source.config[role]}"' for role in ("key", "time", "target"))
+def _check(source: _Source, warehouse: Warehouse) -> dict[str, int]:
+    """Key unique and never null, time never null, both classes in every part. One query; the positives of each part."""
+    key, time, target = (source.quote(source.config[role]) for role in ("key", "time", "target"))
+    value = f"cast({_number(source)} as double)"
     per_part = ", ".join(
-        f"count(*) filter ({_condition(source, part)}), "
-        f"count(distinct cast({target} as double)) filter ({_condition(source, part)})"
-        for part in PARTS
+        f"count(case when {where} then 1 end), count(distinct case when {where} then {value} end), "
+        f"count(case when {where} and {value} > 0 then 1 end)"
+        for where in (_condition(source, part) for part in PARTS)
     )
     total, keys, times, labels, *counts = warehouse.query(
         f"select count(*), count(distinct {key}), count({time}), count({target}), {per_part} from {source.sql}"
@@ -129,37 +135,43 @@ def _check(source: _Source, warehouse: Warehouse) -> None:
         raise source.error(f"the time {time} is null in {total - times:,} rows: they belong to no part")
     if labels == 0:
         raise source.error(f"the target {target} is null in every row")
-    for part, rows, classes in zip(PARTS, counts[::2], counts[1::2], strict=True):
+    for part, rows, classes in zip(PARTS, counts[::3], counts[1::3], strict=True):
         if rows == 0:
             raise source.error(f"the {part} part is empty after the split", f"split: {source.config['split']}")
         if classes < 2:
             raise source.error(f"the target {target} has only one value in the {part} part")
+    return {part: int(positives) for part, positives in zip(PARTS, counts[2::3], strict=True)}
 
 
-def _export(source: _Source, ctx: StepContext, part: str, scratch: Path, fingerprint: str) -> Part:
+def _number(source: _Source) -> str:
+    """The target as SQL that casts to a number everywhere (a boolean does not on Snowflake)."""
+    target = source.quote(source.config["target"])
+    boolean = dict(source.schema)[source.config["target"]].upper() == "BOOLEAN"
+    return f"case when {target} then 1 when not {target} then 0 end" if boolean else target
+
+
+def _export(source: _Source, ctx: StepContext, part: str, scratch: Path, positives: int, fingerprint: str) -> Part:
     warehouse = ctx.warehouse
     if not isinstance(warehouse, ParquetWriter):
         raise EngineError(f"the {warehouse.name} warehouse cannot write Parquet yet")
     ctx.progress(f"exporting {part}")
-    listed = ", ".join(f'"{name}"' for name, _ in source.schema)
-    rows_sql = f"select {listed} from {source.sql} where {_condition(source, part)}"
-    ordered = f'{rows_sql} order by "{source.config["time"]}", "{source.config["key"]}"'
+    listed = ", ".join(source.quote(name) for name, _ in source.schema)
+    order = ", ".join(source.quote(source.config[role]) for role in ("time", "key"))
+    sql = f"select {listed} from {source.sql} where {_condition(source, part)} order by {order}"
     sealed = part == "test"
     path = sealed_file(ctx.state, source.config["name"], fingerprint) if sealed else scratch / f"{part}.parquet"
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}")
-    rows = warehouse.write_parquet(ordered, unfinished, key=ctx.vault_key() if sealed else None)
+    written = warehouse.write_parquet(sql, unfinished, key=ctx.vault_key() if sealed else None)
     unfinished.rename(path)
-    positives, content = warehouse.query(
-        f'select count(*) filter (cast("{source.config["target"]}" as double) > 0), '
-        f"printf('%016x', bit_xor(hash(t))) from ({rows_sql}) t"
-    )[0]
-    return Part(part, rows, int(positives), str(content), None if sealed else path.name, content_digest(path))
+    name = None if sealed else path.name
+    return Part(part, written.rows, positives, written.content, name, content_digest(path))
 
 
 def _manifest(source: _Source, ctx: StepContext, parts: dict[str, Part], fingerprint: str) -> Manifest:
     config = source.config
-    unlabelled = ctx.warehouse.query(f'select count(*) from {source.sql} where "{config["target"]}" is null')[0][0]
+    missing = f"select count(*) from {source.sql} where {source.quote(config['target'])} is null"
+    unlabelled = ctx.warehouse.query(missing)[0][0]
     return Manifest(
         dataset_id=fingerprint,
         name=config["name"],

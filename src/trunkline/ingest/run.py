@@ -4,27 +4,36 @@ from __future__ import annotations
 
 import datetime as dt
 import shutil
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from trunkline.context import Job, StepContext, StepResult
-from trunkline.errors import ContractError, EngineError, SourceError, UserError
+from trunkline.errors import ContractError, EngineError, SourceError, TransientError, UserError
 from trunkline.graph.step import Step
 from trunkline.ingest import files
 from trunkline.ledger.ids import new_id
-from trunkline.warehouse.protocol import FileLoader, FileScan, LoadCounts, LoadRequest, Relation
+from trunkline.warehouse.protocol import FileLoader, FileScan, LoadCounts, LoadRequest, Relation, turn
+from trunkline.warehouse.retry import again
 
 
 def run(job: Job, ctx: StepContext) -> StepResult:
-    """Load what is new. Killed at any moment it leaves either nothing or everything of this load."""
+    """Load what is new. Killed at any moment it leaves either nothing or everything of this load.
+
+    Where another writer came first, or the warehouse was away for a moment, it looks and loads again.
+    """
+    return again(lambda: _run(job, ctx), ctx.progress)
+
+
+def _run(job: Job, ctx: StepContext) -> StepResult:
     warehouse = ctx.warehouse
     if not isinstance(warehouse, FileLoader):
         raise EngineError(f"the {warehouse.name} warehouse cannot scan files yet")
     ctx.ledger.prepare()
     load = _Load(job.step, ctx, new_id("load"), ctx.now())
     try:
-        with warehouse.writing():  # the list of loaded files must not change between the look and the load
+        with turn(ctx.warehouse):  # the list of loaded files must not change between the look and the load
             replace = job.step.config["load"] == "replace" or load.contract_changed()
             new = load.changed_set() if replace else load.new_files()
             counts = load.carry_out(warehouse, new, replace=replace) if new else None
@@ -98,12 +107,25 @@ class _Load:
         """Rows, quarantine and ledger in one transaction."""
         root, declared = self.ctx.root, self.step.config["format"]
         by_format = files.readable([root / path for path, _, _ in new], self.scratch, declared)
-        counts = LoadCounts(0, 0, 0)
-        with self.ctx.observed(f"loading {self.source}"), self.ctx.warehouse.transaction():
-            for index, (format_, paths) in enumerate(sorted(by_format.items())):
-                counts += warehouse.load_files(self._request(format_, paths, replace=replace and index == 0))
-            self._record(new, counts, "replace" if replace else "append")
+        requests = [
+            self._request(format_, paths, replace=replace and index == 0)
+            for index, (format_, paths) in enumerate(sorted(by_format.items()))
+        ]
+        before = self._latest()
+        with self.ctx.observed(f"loading {self.source}"), ExitStack() as stack:
+            loads = [stack.enter_context(warehouse.staged(request, self.ctx.progress)) for request in requests]
+            with self.ctx.warehouse.transaction():
+                if self._latest() != before:  # where writers take no turns, another load may have come first
+                    raise TransientError(
+                        f"another process has just loaded {self.source}", hint="run the same command again"
+                    )
+                counts = sum((load() for load in loads), LoadCounts(0, 0, 0))
+                self._record(new, counts, "replace" if replace else "append")
         return counts
+
+    def _latest(self) -> str | None:
+        rows = self.ctx.ledger.read("loads", "where source = ? order by load_id desc limit 1", [self.source])
+        return rows[0]["load_id"] if rows else None
 
     def located(self, exc: UserError) -> UserError:
         """The error at the source's line in the user's project, without the name of our scratch folder."""

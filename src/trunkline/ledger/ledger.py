@@ -13,7 +13,7 @@ from trunkline.errors import EngineError
 from trunkline.graph.plan import Past
 from trunkline.ledger.ids import new_id
 from trunkline.ledger.schema import SCHEMA, TABLES, relation
-from trunkline.warehouse.protocol import Appender, Relation, Warehouse
+from trunkline.warehouse.protocol import Records, Relation, Warehouse, turn
 
 
 @dataclass(frozen=True)
@@ -53,15 +53,13 @@ class Ledger:
     # -- writing
 
     def prepare(self) -> None:
-        """Make the ledger's schema and tables if they are not there."""
+        """Make the ledger's schema and tables if they are not there. Outside a transaction: tables are made before."""
         missing = set(TABLES) - self._tables()
         if not missing:
             return
-        with self._warehouse.transaction():
-            self._warehouse.execute(f"create schema if not exists {SCHEMA}")
+        with turn(self._warehouse):
             for table in sorted(missing):
-                columns = ", ".join(f'"{name}" {type_}' for name, type_ in TABLES[table])
-                self._warehouse.execute(f"create table if not exists {self.table(table)} ({columns})")
+                self._records().create(relation(table), TABLES[table])
         self._there = None
 
     def add(self, table: str, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -69,14 +67,14 @@ class Ledger:
         if not rows:
             return
         self.prepare()
-        names = [name for name, _ in TABLES[table]]
-        kinds = dict(TABLES[table])
-        place = "(" + ", ".join("?" for _ in names) + ")"
-        values = [_value(row.get(name), kinds[name]) for row in rows for name in names]
-        listed = ", ".join(f'"{name}"' for name in names)
-        self._warehouse.execute(
-            f"insert into {self.table(table)} ({listed}) values {', '.join([place] * len(rows))}", values
-        )
+        columns = TABLES[table]
+        values = [[_value(row.get(name), kind) for name, kind in columns] for row in rows]
+        self._records().insert(relation(table), columns, values)
+
+    def _records(self) -> Records:
+        if not isinstance(self._warehouse, Records):
+            raise EngineError(f"the {self._warehouse.name} warehouse cannot keep the ledger")
+        return self._warehouse
 
     def finish_steps(self, run_id: str, ended: Sequence[StepEnd]) -> None:
         """One row for each step that ended, in one transaction."""
@@ -98,10 +96,12 @@ class Ledger:
     def add_predictions(self, file: Path) -> int:
         """Append a spooled NDJSON file of predictions; those the ledger has already are passed over. Rows added."""
         self.prepare()
-        if not isinstance(self._warehouse, Appender):
-            raise EngineError(f"the {self._warehouse.name} warehouse cannot take the prediction log yet")
-        with self._warehouse.transaction():
-            return self._warehouse.append_new(relation("predictions"), TABLES["predictions"], file, key="prediction_id")
+        columns, key = TABLES["predictions"], "prediction_id"
+        with (
+            self._records().appending(relation("predictions"), columns, file, key=key) as append,
+            self._warehouse.transaction(),
+        ):
+            return append()
 
     # -- reading
 
@@ -118,7 +118,7 @@ class Ledger:
         if table not in self._tables():
             return []
         kinds = TABLES[table]
-        listed = ", ".join(f'"{name}"' for name, _ in kinds)
+        listed = ", ".join(self._warehouse.quote(name) for name, _ in kinds)
         rows = self._warehouse.query(f"select {listed} from {self.table(table)} {tail}", parameters)
         return [{name: _plain(value, type_) for (name, type_), value in zip(kinds, row, strict=True)} for row in rows]
 

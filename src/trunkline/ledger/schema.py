@@ -103,6 +103,31 @@ TABLES: dict[str, tuple[tuple[str, str], ...]] = {
         ("report", "varchar"),
         ("decided_at", "timestamptz"),
     ),
+    # one model made a SQL function; the last row of a function is what it is now
+    "publications": (
+        ("publication_id", "varchar"),
+        ("schema_name", "varchar"),
+        ("function_name", "varchar"),
+        ("arguments", "json"),
+        ("reference", "varchar"),
+        ("sha256", "varchar"),
+        ("who", "varchar"),
+        ("published_at", "timestamptz"),
+    ),
+    # one run of batch scoring; the rows it wrote carry its id
+    "batches": (
+        ("batch_id", "varchar"),
+        ("reference", "varchar"),
+        ("sha256", "varchar"),
+        ("relation", "varchar"),
+        ("condition", "varchar"),
+        ("output", "varchar"),
+        ("in_warehouse", "boolean"),
+        ("row_count", "bigint"),
+        ("seconds", "double"),
+        ("who", "varchar"),
+        ("scored_at", "timestamptz"),
+    ),
     "predictions": (
         ("prediction_id", "varchar"),
         ("at", "timestamptz"),

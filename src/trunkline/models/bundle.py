@@ -25,7 +25,7 @@ from trunkline.errors import EngineError, IntegrityError
 from trunkline.models.encoder import Encoder
 from trunkline.models.signature import Signature
 
-__all__ = ["Bundle"]
+__all__ = ["Bundle", "encoder_and_model"]
 
 _FORMAT = 1
 _BUNDLE, _ENCODER, _MODEL, _SIGNATURE = "bundle.json", "encoder.json", "model.onnx", "signature.json"
@@ -109,6 +109,24 @@ class Bundle:
         if _sha256(content) != self.model_sha256:
             raise IntegrityError("model.onnx changed after the bundle was opened", file=self.path / _MODEL)
         return content
+
+    def files(self) -> dict[str, bytes]:
+        """All files by name, read now. Raises IntegrityError if one changed since `open`."""
+        parts = _read(self.path)
+        if _identity(parts) != self.sha256:
+            raise IntegrityError("the bundle changed after it was opened", file=self.path)
+        return parts
+
+
+def encoder_and_model(files: Mapping[str, bytes], expect_sha256: str) -> tuple[Encoder, bytes]:
+    """What scores, from a bundle's files in memory.
+
+    Raises IntegrityError where their digest is another: it covers every byte, so that what `open` looked into before
+    the digest was recorded needs no second look.
+    """
+    if (identity := _identity(files)) != expect_sha256:
+        raise IntegrityError(f"the bundle's digest is {identity}, but {expect_sha256} was recorded")
+    return Encoder.from_json(json.loads(files[_ENCODER])), files[_MODEL]
 
 
 def _sha256(content: bytes) -> str:

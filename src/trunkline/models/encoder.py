@@ -25,6 +25,7 @@ from trunkline.models.signature import Kind, Signature
 if TYPE_CHECKING:
     import numpy.typing as npt
     import pyarrow as pa
+    import pyarrow.compute as pc
 
 __all__ = ["EncodedColumn", "Encoder"]
 
@@ -62,7 +63,9 @@ class Encoder:
         """Learn categories and scales from the training part; values seen fewer than `min_count` times are rare."""
         columns, categories = [], {}
         for field in signature.inputs:
-            column = _column(table, field.name)
+            if field.name not in table.column_names:
+                raise _lacks(field.name, table.column_names)
+            column = table.column(field.name)
             if field.kind == "category":
                 categories[field.name] = _frequent(_as_text(column, field.name), min_count)
                 columns.append(EncodedColumn(field.name, field.kind, len(categories[field.name]) + 1))
@@ -84,15 +87,45 @@ class Encoder:
 
     def encode(self, table: pa.Table) -> npt.NDArray[np.float32]:
         """The matrix of a table that has (at least) this encoder's columns. Raises DatasetError for one that lacks."""
-        matrix = np.empty((table.num_rows, len(self.columns)), dtype=np.float32)
+        there = dict(zip(reversed(table.column_names), reversed(table.columns), strict=True))
+        for name in self.names:
+            if name not in there:
+                raise _lacks(name, table.column_names)
+        return self.encode_columns([there[name] for name in self.names])
+
+    def encode_columns(self, columns: Sequence[pa.ChunkedArray]) -> npt.NDArray[np.float32]:
+        """The matrix of columns in this encoder's order and of one length."""
+        import pyarrow as pa
+
+        double = pa.float64()
+        matrix = np.empty((len(columns[0]), len(self.columns)), dtype=np.float32)
         with np.errstate(over="ignore"):  # beyond float32's range is infinite, here as in encode_rows
-            for index, column in enumerate(self.columns):
-                values = _column(table, column.name)
-                if column.kind == "category":
-                    matrix[:, index] = _codes(_as_text(values, column.name), self.categories[column.name])
+            for index, (column, values) in enumerate(zip(self.columns, columns, strict=True)):
+                if column.kind == "number" and values.type == double:  # what a SQL function gets, without a call
+                    matrix[:, index] = values.to_numpy()
+                elif column.kind == "category":
+                    matrix[:, index] = self._codes(_as_text(values, column.name), column.name)
                 else:
                     matrix[:, index] = _NUMERIC[column.kind](values, column.name)
         return matrix
+
+    def _codes(self, column: pa.ChunkedArray, name: str) -> npt.NDArray[np.int32]:
+        import pyarrow.compute as pc
+
+        known = pc.index_in(column, options=self._lookups[name, column.type])
+        return known.fill_null(-1).to_numpy() + np.int32(1)  # type: ignore[no-any-return]
+
+    @cached_property
+    def _lookups(self) -> dict[tuple[str, pa.DataType], pc.SetLookupOptions]:
+        """The categories as Arrow looks them up, made once: batches may be small."""
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        return {
+            (name, text): pc.SetLookupOptions(pa.array(values, text))
+            for name, values in self.categories.items()
+            for text in (pa.string(), pa.large_string())
+        }
 
     def encode_rows(self, rows: Sequence[Mapping[str, object]]) -> npt.NDArray[np.float32]:
         """The matrix of rows that passed `Signature.check_rows`. Raises RequestError for a value it cannot encode."""
@@ -179,10 +212,8 @@ def _days(value: str | date | None) -> float:
     return float((past.days * 86_400 + past.seconds) * 1_000_000 + past.microseconds) / _DAY
 
 
-def _column(table: pa.Table, name: str) -> pa.ChunkedArray:
-    if name not in table.column_names:
-        raise DatasetError(f"the table has no column {name!r}.{did_you_mean(name, table.column_names)}")
-    return table.column(name)
+def _lacks(name: str, there: Sequence[str]) -> DatasetError:
+    return DatasetError(f"the table has no column {name!r}.{did_you_mean(name, there)}")
 
 
 def _refuse(column: pa.ChunkedArray, name: str, kind: Kind) -> DatasetError:
@@ -194,13 +225,13 @@ def _numbers(column: pa.ChunkedArray, name: str) -> npt.NDArray[np.float64]:
     import pyarrow as pa
 
     kind = column.type
+    if pa.types.is_integer(kind) or pa.types.is_floating(kind):
+        return column.to_numpy().astype(np.float64, copy=False)  # type: ignore[no-any-return]
     if pa.types.is_decimal(kind):
-        column = column.cast(pa.string()).cast(pa.float64())  # the cast by way of text is correctly rounded
-    elif not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_null(kind)):
+        column = column.cast(pa.string())  # the cast by way of text is correctly rounded
+    elif not pa.types.is_null(kind):
         raise _refuse(column, name, "number")
-    else:
-        column = column.cast(pa.float64(), safe=False)
-    return _with_nan(column)
+    return _with_nan(column.cast(pa.float64()))
 
 
 def _booleans(column: pa.ChunkedArray, name: str) -> npt.NDArray[np.float64]:
@@ -263,16 +294,17 @@ def _is_text(kind: pa.DataType) -> bool:
 
 
 def _as_text(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
+    """As Arrow's strings, small or large."""
     import pyarrow as pa
 
     kind = column.type
-    if pa.types.is_dictionary(kind) and _is_text(kind.value_type):
-        return column.cast(pa.large_string())
+    if kind in (pa.string(), pa.large_string()):
+        return column
     if pa.types.is_null(kind):
         return column.cast(pa.string())
-    if not _is_text(kind):
+    if not _is_text(kind.value_type if pa.types.is_dictionary(kind) else kind):
         raise _refuse(column, name, "category")
-    return column.cast(pa.large_string()) if pa.types.is_string_view(kind) else column
+    return column.cast(pa.large_string())
 
 
 def _frequent(column: pa.ChunkedArray, min_count: int) -> tuple[str, ...]:
@@ -283,14 +315,6 @@ def _frequent(column: pa.ChunkedArray, min_count: int) -> tuple[str, ...]:
     pairs = zip(counts.field("values").to_pylist(), counts.field("counts").to_pylist(), strict=True)
     kept = [(text, count) for text, count in pairs if count >= min_count]
     return tuple(text for text, _ in sorted(kept, key=lambda pair: (-pair[1], pair[0])))
-
-
-def _codes(column: pa.ChunkedArray, categories: tuple[str, ...]) -> npt.NDArray[np.int32]:
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    known = pc.index_in(column, value_set=pa.array(categories, column.type))
-    return known.fill_null(-1).to_numpy() + np.int32(1)  # type: ignore[no-any-return]
 
 
 def _scale(values: npt.NDArray[np.float64]) -> tuple[float, float]:

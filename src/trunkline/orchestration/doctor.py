@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Literal
 
 from trunkline.errors import TrunklineError
+from trunkline.orchestration.functions import list_functions
 from trunkline.orchestration.session import open_session
+from trunkline.project.load import Project
 
 Level = Literal["ok", "warn", "bad"]
 
@@ -77,7 +79,7 @@ def _project(root: Path, target: str | None) -> Iterator[Finding]:
         project = session.project
         yield Finding("ok", f"project {project.name}, target {project.target.name} ({project.target.type})")
         yield Finding("ok", f"{len(project.sources)} source tables, {len(project.deployments)} deployments")
-        yield from _functions(root, project.target.settings.get("plugins") or [])
+        yield from _functions(project)
         relations = session.context.warehouse.relations()
         yield Finding("ok", f"the warehouse opens and holds {len(relations)} tables and views")
         compiled = session.compile()
@@ -87,16 +89,25 @@ def _project(root: Path, target: str | None) -> Iterator[Finding]:
         yield Finding("ok", f"the MLflow registry answers ({_without_password(project.tracking_uri)})")
 
 
-def _functions(root: Path, plugins: list[dict[str, str]]) -> Iterator[Finding]:
-    if not any((root / "functions").glob("*.py")):
+def _functions(project: Project) -> Iterator[Finding]:
+    if not any(path for folder in project.dbt_paths["function-paths"] for path in folder.rglob("*.py")):
         return
+    if project.target.type == "duckdb":
+        yield from _functions_in_duckdb(project)
+    functions = list_functions(project.root)
+    yield Finding("ok", f"{len(functions)} Python functions mean the same in every warehouse")
+
+
+def _functions_in_duckdb(project: Project) -> Iterator[Finding]:
+    plugins = project.target.settings.get("plugins") or []
     if not any(plugin.get("module") == "trunkline.transform.functions" for plugin in plugins):
         yield Finding(
             "bad",
             "functions/ holds Python but profiles.yml has no plugin to run it in DuckDB",
             "add `plugins: [{module: trunkline.transform.functions}]` to the target",
         )
-    macros = [path.read_text("utf-8", errors="replace") for path in (root / "macros").rglob("*.sql")]
+    folders = project.dbt_paths["macro-paths"]
+    macros = [path.read_text("utf-8", errors="replace") for folder in folders for path in folder.rglob("*.sql")]
     if not any("duckdb__scalar_function_python" in text for text in macros):
         yield Finding("bad", "macros/ lacks the macro that makes Python functions", "trunkline init .")
 

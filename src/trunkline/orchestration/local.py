@@ -17,6 +17,7 @@ from trunkline.graph.graph import Graph
 from trunkline.graph.plan import Plan, Planned
 from trunkline.ledger.ledger import StepEnd
 from trunkline.orchestration.session import Session
+from trunkline.warehouse.protocol import Tagged
 
 RUNNERS = {
     "ingest": "trunkline.ingest.run:run",
@@ -137,6 +138,7 @@ class _Execution:
         started, clock = dt.datetime.now(dt.UTC), time.perf_counter()
         self._todo.pop(step.name)
         try:
+            self._tag(step.name)
             result: StepResult = _runner(step.kind)(self._job(entry), self._session.context)
         except TrunklineError as exc:
             self._failed.add(step.name)
@@ -146,6 +148,12 @@ class _Execution:
             return
         self._record([(entry, result)], started)
         self._end(Ended(step.name, step.kind, result.summary, time.perf_counter() - clock, result.output))
+
+    def _tag(self, step: str) -> None:
+        """Statements carry their step, where the warehouse notes such a thing (dbt's macros do the same for models)."""
+        warehouse = self._session.context.warehouse
+        if isinstance(warehouse, Tagged):
+            warehouse.tag(f"trunkline:{step}")
 
     def _dbt(self, batch: Sequence[Planned]) -> None:
         from trunkline.transform.run import run_batch

@@ -10,7 +10,7 @@ from trunkline.datasets.run import folder
 from trunkline.datasets.vault import sealed_file
 from trunkline.graph.plan import Past
 from trunkline.graph.step import Step
-from trunkline.training.steps import bundle_folder
+from trunkline.models.place import bundle_folder
 
 
 def existence(relations: Set[tuple[str, str]], state: Path) -> Callable[[Step, Past], bool]:

@@ -17,6 +17,7 @@ from trunkline.graph.plan import Past
 from trunkline.ledger.ids import new_id
 from trunkline.ledger.ledger import Ledger
 from trunkline.orchestration.compile import KINDS, Compiled, compile_project
+from trunkline.orchestration.publishing import recall
 from trunkline.orchestration.state import State, known_state
 from trunkline.project.load import Project, load_project
 from trunkline.registry.protocol import Registry
@@ -37,7 +38,7 @@ class Session:
         """The seams, with the warehouse opened."""
         project = self.project
         warehouse = open_warehouse(project.target.type, project.target.settings, project.root)
-        return StepContext(
+        context = StepContext(
             root=project.root,
             run_id=new_id("run"),
             target=project.target.name,
@@ -52,6 +53,8 @@ class Session:
             threads=project.config.training.threads or len(os.sched_getaffinity(0)),
             experiment=project.config.tracking.experiment or project.name,
         )
+        recall(project, context)
+        return context
 
     @cached_property
     def state(self) -> State:

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING
 from trunkline.context import StepContext
 from trunkline.errors import IntegrityError, ModelReferenceError, ProjectError
 from trunkline.models.bundle import Bundle
+from trunkline.models.place import bundle_folder
 from trunkline.project.files import write_atomic
 from trunkline.project.load import Project
-from trunkline.training.steps import bundle_folder
+from trunkline.registry.reference import parse_reference
 
 if TYPE_CHECKING:
     from trunkline.registry.protocol import ModelVersion
@@ -80,6 +81,14 @@ def deployed_reference(project: Project, name: str | None) -> tuple[str, str]:
             hint=f"`trunkline gate {deployment.name}`, then `trunkline promote {deployment.name}`",
         )
     return deployment.name, deployment.spec.model
+
+
+def named(project: Project, ctx: StepContext, model: str | None) -> tuple[str, Resolved]:
+    """What a command calls MODEL: a deployment, which means its promoted version, or a reference. Its name, and it."""
+    if model is not None and model.startswith("models:/"):
+        return parse_reference(model).name, resolve(project, ctx, model)
+    name, reference = deployed_reference(project, model)
+    return name, resolve(project, ctx, reference)
 
 
 def _checked(project: Project, reference: str, sha256: str, dataset_id: str) -> Resolved:

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 from trunkline.context import Job, StepContext, StepResult
 from trunkline.errors import IntegrityError
 from trunkline.ledger.ids import new_id
+from trunkline.models.place import bundle_folder
 from trunkline.registry.protocol import ModelVersion, RunRecord
 from trunkline.training.inputs import Inputs, load_inputs
 from trunkline.training.run import Trained, TrainSpec, train
-from trunkline.training.steps import bundle_folder
 
 if TYPE_CHECKING:
     from trunkline.models.bundle import Bundle

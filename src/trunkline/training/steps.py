@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from trunkline.graph.step import Step
@@ -35,8 +34,3 @@ def train_step(
         versions=versions,
         where=where,
     )
-
-
-def bundle_folder(state: Path, sha256: str) -> Path:
-    """Where a bundle lies in this checkout, by what it is."""
-    return state / "bundles" / sha256[:16]

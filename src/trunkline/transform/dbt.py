@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from trunkline.errors import EngineError, ProjectError
+from trunkline.transform.portable import Function, find_functions
+from trunkline.transform.snowpark import HANDLER, SNOWFLAKE_TYPES, handler_packages, handler_source
 
 _QUIET = ["--no-use-colors", "--no-write-json", "--log-level", "none", "--no-partial-parse"]
 
@@ -52,14 +54,19 @@ class Dbt:
     def parse(self) -> dict[str, Any]:
         """The manifest as plain data: `nodes`, `functions`, `sources`, `macros`, `exposures` by unique id.
 
-        Raises `ProjectError` with dbt's own message.
+        Raises `ProjectError` with dbt's own message, or ours for a function that is not portable.
         """
-        result = self._invoke(["parse"], None)
+        functions = {function.name: function for function in find_functions(self._root)}
+        with _python_is_not_jinja():
+            result = self._invoke(["parse"], None)
         if not result.success:
             raise ProjectError(
                 f"dbt cannot parse the project: {_message(result.exception)}", file=self._root / "dbt_project.yml"
             )
         self._manifest = result.result
+        for node in self._manifest.functions.values():
+            if node.package_name == self._manifest.metadata.project_name and node.name in functions:
+                _give_handler(node, functions[node.name], self._manifest.metadata.adapter_type)
         data: dict[str, Any] = self._manifest.to_dict(omit_none=True)
         return data
 
@@ -89,6 +96,40 @@ class Dbt:
         if isinstance(result.exception, KeyboardInterrupt):  # dbt hands Ctrl-C over as a result
             raise KeyboardInterrupt
         return result
+
+
+def _give_handler(node: Any, function: Function, adapter: str) -> None:
+    """Make dbt write CREATE FUNCTION for the handler that both warehouses agree on, instead of for the user's file.
+
+    On DuckDB, where dbt uses nothing of it, it gives the node the fingerprint of all the files it consists of.
+    """
+    node.raw_code = handler_source(function)
+    node.config.entry_point = HANDLER
+    node.config.runtime_version = function.runtime
+    node.config.packages = list(handler_packages(function))
+    if adapter != "snowflake":
+        return
+    for argument, (_, kind) in zip(node.arguments, function.arguments, strict=True):
+        argument.data_type = SNOWFLAKE_TYPES[kind]
+    node.returns.data_type = SNOWFLAKE_TYPES[function.returns]
+
+
+@contextlib.contextmanager
+def _python_is_not_jinja() -> Iterator[None]:
+    """dbt renders the text of a Python *function* as Jinja when it parses (that of a Python model it does not): the
+    `{{` of an f-string would stop it. What it parsed for is known from the declaration alone."""
+    from dbt.parser.functions import FunctionParser
+
+    rendered: Any = FunctionParser.render_with_context
+
+    def render(parser: Any, node: Any, config: Any) -> Any:
+        return parser._context_for(node, config) if node.language == "python" else rendered(parser, node, config)
+
+    setattr(FunctionParser, "render_with_context", render)  # noqa: B010 - mypy knows no patches
+    try:
+        yield
+    finally:
+        del FunctionParser.render_with_context
 
 
 def _node(item: Any) -> NodeResult:

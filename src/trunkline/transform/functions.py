@@ -4,50 +4,24 @@ dbt (>= 1.11) knows `functions/<name>.py` with a YAML entry, and writes a CREATE
 dbt-duckdb has no such statement. Here each of them becomes the Arrow function `__py_<name>` of the connection, and the
 project's macro `duckdb__scalar_function_python` gives that its SQL name and its declared types.
 
-A function takes pandas Series and returns one, a batch of at most a few thousand rows at a time. NULLs reach it as
-missing values of pandas' nullable types, and what it returns as missing or NaN is NULL. Which rows share a batch is
-the engine's choice: a function must not depend on it.
+What a function sees and may return is told in `batch.py`; DuckDB's batches have at most 2048 rows.
 """
 
 from __future__ import annotations
 
 import inspect
-import types
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+import threading
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from trunkline.errors import ProjectError, did_you_mean
-from trunkline.project import yaml
+from trunkline.errors import ProjectError
 from trunkline.project.boundary import user_code
+from trunkline.transform import batch
+from trunkline.transform.portable import Function, find_functions
+from trunkline.transform.published import recall
 
-__all__ = ["Function", "Plugin", "arrow_function", "find_functions", "register"]
-
-# The types that mean the same in DuckDB and Snowflake, with dbt's and SQL's other names for them. Not here: FLOAT and
-# REAL (32 bits in DuckDB, 64 in Snowflake), NUMBER and DECIMAL (Python objects), zones (each session has its own).
-_TYPES: Mapping[str, str] = {
-    **dict.fromkeys(("bigint", "int8", "integer", "int", "int4"), "BIGINT"),
-    **dict.fromkeys(("double", "double precision", "float8"), "DOUBLE"),
-    **dict.fromkeys(("boolean", "bool"), "BOOLEAN"),
-    **dict.fromkeys(("varchar", "string", "text"), "VARCHAR"),
-    "date": "DATE",
-    **dict.fromkeys(("timestamp", "datetime"), "TIMESTAMP"),
-}
-
-
-@dataclass(frozen=True)
-class Function:
-    """One file of `functions/` with its YAML entry. `arguments` and `returns` are portable types."""
-
-    name: str
-    file: Path
-    declared_in: Path
-    line: int
-    arguments: tuple[tuple[str, str], ...]
-    returns: str
-    entry_point: str
-    deterministic: bool
+__all__ = ["Plugin", "arrow_function", "arrow_type", "load_function", "register"]
 
 
 class Plugin:
@@ -60,6 +34,8 @@ class Plugin:
     def __init__(self, name: str, plugin_config: Mapping[str, Any], credentials: object = None) -> None:
         self.name = name
         self.creds = credentials
+        self._lock = threading.Lock()
+        self._connection: Any = None  # the one that lacks the published models
         self.initialize(plugin_config)
 
     def initialize(self, plugin_config: Mapping[str, Any]) -> None:
@@ -69,9 +45,15 @@ class Plugin:
     def configure_connection(self, conn: Any) -> None:
         """Register every Python function of the project."""
         register(conn, self._project)
+        self._connection = conn
 
     def configure_cursor(self, cursor: Any) -> None:
-        """Nothing: cursors share the functions of their connection."""
+        """Register published models, once a connection: the ledger that knows them is attached by now."""
+        database = getattr(self.creds, "database", None)
+        with self._lock:
+            if database and self._connection is not None:
+                recall(self._connection, cursor, self._project, str(database))
+                self._connection = None
 
     def update_connection_config(self, creds: object, config: dict[str, Any]) -> None:
         """Nothing."""
@@ -112,124 +94,80 @@ def register(conn: Any, project: Path) -> list[Function]:
     return functions
 
 
-def find_functions(project: Path) -> Iterator[Function]:
-    """The Python functions of a dbt project, by name. Raises `ProjectError` on a bad or a missing declaration."""
-    folders = [project / folder for folder in _folders(project)]
-    files = {file.stem: file for folder in folders for file in sorted(folder.rglob("*.py"))}
-    declared: set[str] = set()
-    for path in sorted(path for folder in folders for path in folder.rglob("*.y*ml")):
-        document = yaml.load(path)
-        data = document.data if isinstance(document.data, dict) else {}
-        for index, entry in enumerate(data.get("functions") or []):
-            name = str(entry.get("name")) if isinstance(entry, dict) else ""
-            if name in files:
-                declared.add(name)
-                yield _function(document, entry, ("functions", index), files[name])
-    for name in sorted(files.keys() - declared):
-        raise ProjectError(
-            f"function {name!r} is declared nowhere",
-            file=files[name],
-            hint=f"write {files[name].with_suffix('.yml').name} beside it, with arguments and returns",
-        )
+def load_function(function: Function) -> Callable[..., Any]:
+    """The user's own function, its modules loaded for it alone."""
+    sources = {name: (str(function.root / file), text) for name, (file, text) in function.sources.items()}
+    with user_code(f"function {function.name!r} does not load", function.file):
+        main = getattr(batch.Modules(sources).load(function.module), function.entry_point)
+    return main  # type: ignore[no-any-return]
 
 
 def arrow_function(function: Function) -> Callable[..., Any]:
-    """`main` over Arrow arrays: NULLs as in Snowflake in, one array of the declared type and the same length out."""
-    main = _main(function)
-
-    def call(*arguments: Any) -> Any:
-        series = [_to_pandas(argument) for argument in arguments]
-        with user_code(f"function {function.name!r} failed", function.file):
-            result = main(*series)
-        return _to_arrow(function, result, len(arguments[0]))
-
+    """The function over Arrow arrays: NULLs in, one array of the declared type and the same length out."""
+    main = load_function(function)
+    call = _vectorised(function, main) if function.vectorised else _by_row(function, main)
     # DuckDB counts the parameters and refuses *arguments.
     parameters = [inspect.Parameter(name, inspect.Parameter.POSITIONAL_ONLY) for name, _ in function.arguments]
     call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     return call
 
 
-def _folders(project: Path) -> list[str]:
-    path = project / "dbt_project.yml"
-    data = yaml.load(path).data if path.exists() else None
-    return list((data or {}).get("function-paths") or ["functions"])
+def _vectorised(function: Function, main: Callable[..., Any]) -> Callable[..., Any]:
+    what = f"function {function.name!r} failed"
+    kinds = [kind for _, kind in function.arguments]
+
+    def call(*arguments: Any) -> Any:
+        columns = [_to_series(argument, kind) for argument, kind in zip(arguments, kinds, strict=True)]
+        with user_code(what, function.file):
+            result = main(*columns)
+        try:
+            return _series_to_arrow(batch.column(result, function.returns, len(arguments[0])), function.returns)
+        except (TypeError, ValueError) as exc:
+            raise _wrong(function, exc) from exc
+
+    return call
 
 
-def _function(document: yaml.Document, entry: dict[str, Any], place: yaml.Place, file: Path) -> Function:
-    config = entry.get("config") or {}
-    arguments = entry.get("arguments") or []
-    if not arguments:
-        raise document.error(f"function {entry['name']!r} takes no arguments: it would not know how many rows", place)
-    return Function(
-        name=str(entry["name"]),
-        file=file,
-        declared_in=document.path,
-        line=document.line((*place, "name")),
-        arguments=tuple(
-            (str(argument.get("name")), _type(document, argument, (*place, "arguments", index)))
-            for index, argument in enumerate(arguments)
-        ),
-        returns=_type(document, entry.get("returns") or {}, (*place, "returns")),
-        entry_point=str(config.get("entry_point") or "main"),
-        deterministic=config.get("volatility") in ("deterministic", "stable"),
-    )
+def _by_row(function: Function, main: Callable[..., Any]) -> Callable[..., Any]:
+    what = f"function {function.name!r} failed"
+
+    def call(*arguments: Any) -> Any:
+        columns = [argument.to_pylist() for argument in arguments]
+        required = [
+            place for place, argument in enumerate(arguments) if argument.null_count and not function.optional[place]
+        ]
+        with user_code(what, function.file):
+            if required:
+                rows = zip(*columns, strict=True)
+                results = [None if any(row[p] is None for p in required) else main(*row) for row in rows]
+            else:
+                results = list(map(main, *columns))
+        try:
+            return _values_to_arrow(results, function.returns)
+        except (TypeError, ValueError, OverflowError) as exc:
+            raise _wrong(function, exc) from exc
+
+    return call
 
 
-def _type(document: yaml.Document, declared: Any, place: yaml.Place) -> str:
-    name = str((declared if isinstance(declared, dict) else {}).get("data_type") or "")
-    kind = _TYPES.get(" ".join(name.lower().split()))
-    if kind is None:
-        what = f"data_type {name!r} is not one that means the same in every warehouse" if name else "no data_type"
-        raise document.error(
-            f"{what}.{did_you_mean(name.lower(), _TYPES)}",
-            (*place, "data_type"),
-            hint="use bigint, double, boolean, varchar, date or timestamp",
-        )
-    return kind
-
-
-def _main(function: Function) -> Callable[..., Any]:
-    """The entry point, from a module of its own. Run from the text: no stale byte code, no entry in sys.modules."""
-    module = types.ModuleType(f"functions.{function.name}")
-    module.__file__ = str(function.file)
-    with user_code(f"function {function.name!r} does not load", function.file):
-        exec(compile(function.file.read_bytes(), str(function.file), "exec"), module.__dict__)
-    main = getattr(module, function.entry_point, None)
-    if not callable(main):
-        raise ProjectError(
-            f"function {function.name!r} has no {function.entry_point}()",
-            file=function.file,
-            hint=f"define it, or set config.entry_point in {function.declared_in.name}",
-        )
-    try:
-        inspect.signature(main).bind(*(name for name, _ in function.arguments))
-    except TypeError as exc:
-        names = ", ".join(name for name, _ in function.arguments)
-        line = getattr(getattr(main, "__code__", None), "co_firstlineno", None)
-        what = f"{function.entry_point}() does not take what {function.declared_in.name} declares ({names}): {exc}"
-        raise ProjectError(what, file=function.file, line=line) from exc
-    return main  # type: ignore[no-any-return]
-
-
-def _to_pandas(argument: Any) -> Any:
-    """An Arrow array as a Series of a nullable type; dates are datetimes, as in Snowflake."""
+def _to_series(argument: Any, kind: str) -> Any:
+    """An Arrow array as the Series that `batch.py` promises. Never a view: a function may write into it."""
     import pandas as pd
     import pyarrow as pa
 
-    if pa.types.is_date(argument.type):
-        argument = argument.cast(pa.timestamp("us"))
-    nullable = {
-        pa.int64(): pd.Int64Dtype(),
-        pa.float64(): pd.Float64Dtype(),
-        pa.bool_(): pd.BooleanDtype(),
-        pa.string(): pd.StringDtype(),
-    }
-    return argument.to_pandas(types_mapper=nullable.get)
+    array = _one(argument)
+    if kind == "DOUBLE":
+        return pd.Series(array.to_numpy(zero_copy_only=False, writable=True), copy=False)
+    if kind in ("DATE", "TIMESTAMP"):
+        moments = array.cast(pa.timestamp("us")).to_numpy(zero_copy_only=False, writable=True)
+        return pd.Series(moments, copy=False)
+    dtypes = {"BIGINT": pd.Int64Dtype(), "BOOLEAN": pd.BooleanDtype(), "VARCHAR": pd.StringDtype("python")}
+    return array.to_pandas(types_mapper={array.type: dtypes[kind]}.get)
 
 
-def _to_arrow(function: Function, result: Any, rows: int) -> Any:
+def arrow_type(kind: str) -> Any:
+    """The Arrow type of a portable one."""
     import pyarrow as pa
-    import pyarrow.compute as pc
 
     kinds: Mapping[str, Any] = {
         "BIGINT": pa.int64(),
@@ -239,20 +177,36 @@ def _to_arrow(function: Function, result: Any, rows: int) -> Any:
         "DATE": pa.date32(),
         "TIMESTAMP": pa.timestamp("us"),
     }
-    if not hasattr(result, "__len__") or isinstance(result, str | bytes | Mapping):
-        raise _wrong(function, f"returned {type(result).__name__}, not a pandas Series")
-    if len(result) != rows:
-        raise _wrong(function, f"returned {len(result)} rows for {rows}")
-    try:
-        array = pa.array(result, type=kinds[function.returns], from_pandas=True)
-    except (pa.ArrowException, TypeError, ValueError, OverflowError) as exc:
-        raise _wrong(function, f"returned what is no {function.returns}: {exc}") from exc
-    if isinstance(array, pa.ChunkedArray):
-        array = array.combine_chunks()
-    if function.returns == "DOUBLE":
-        array = pc.if_else(pc.is_nan(array), pa.scalar(None, pa.float64()), array)
-    return array
+    return kinds[kind]
 
 
-def _wrong(function: Function, what: str) -> ProjectError:
-    return ProjectError(f"function {function.name!r} {what}", file=function.file)
+def _series_to_arrow(series: Any, kind: str) -> Any:
+    import pyarrow as pa
+
+    if kind == "DOUBLE":
+        return pa.array(series.to_numpy(), from_pandas=True)  # NaN is NULL
+    if kind in ("DATE", "TIMESTAMP"):
+        return pa.array(series.to_numpy(), from_pandas=True).cast(arrow_type(kind))
+    if kind == "VARCHAR":
+        return pa.array(series.to_numpy(dtype=object), type=arrow_type(kind), from_pandas=True)
+    return pa.array(series.array, type=arrow_type(kind), from_pandas=True)
+
+
+def _values_to_arrow(results: Sequence[Any], kind: str) -> Any:
+    import pyarrow as pa
+
+    exact = {"BIGINT": int, "DOUBLE": float, "BOOLEAN": bool, "VARCHAR": str}.get(kind)
+    if exact is None or not {exact, type(None)}.issuperset(map(type, results)):
+        results = [batch.value(result, kind) for result in results]
+    return pa.array(results, type=arrow_type(kind), from_pandas=True)
+
+
+def _one(argument: Any) -> Any:
+    """DuckDB hands over and takes chunked arrays; ours have one chunk."""
+    if not hasattr(argument, "num_chunks"):
+        return argument
+    return argument.chunk(0) if argument.num_chunks == 1 else argument.combine_chunks()
+
+
+def _wrong(function: Function, exc: Exception) -> ProjectError:
+    return ProjectError(f"function {function.name!r} returned {exc}", file=function.file)

@@ -18,14 +18,18 @@ from typing import Any
 from trunkline.graph.step import digest
 from trunkline.project.files import write_atomic
 from trunkline.project.load import Project
+from trunkline.project.python import closure
 
-_FORMAT = 3
+_FORMAT = 4
 _RUNNABLE = ("model", "seed", "snapshot", "function")
 
 
 @dataclass(frozen=True)
 class Node:
-    """One dbt node: its code as a digest that comments and layout do not change, and what it depends on."""
+    """One dbt node: its code as a digest that comments and layout do not change, and what it depends on.
+
+    A test has `tested`, the id of what it tests; a `unique` test also `unique`, the column it promises to be a key.
+    """
 
     unique_id: str
     kind: str
@@ -37,6 +41,7 @@ class Node:
     depends_on: tuple[str, ...]
     tested: str | None
     code: str
+    unique: str | None = None
 
 
 def load_nodes(project: Project, parse: Callable[[], dict[str, Any]]) -> tuple[Node, ...]:
@@ -76,6 +81,9 @@ def _files(project: Project) -> list[Path]:
     for folders in project.dbt_paths.values():
         for folder in folders:
             found |= {p for p in folder.rglob("*") if p.suffix in (".sql", ".yml", ".yaml", ".py", ".csv", ".md")}
+    for folder in project.dbt_paths.get("function-paths", ()):  # and the modules that Python functions share
+        for path in folder.rglob("*.py"):
+            found |= set(closure(project.root, path))
     return sorted(path for path in found if path.is_file())
 
 
@@ -136,7 +144,13 @@ def _node(node: Mapping[str, Any], macros: Mapping[str, Any]) -> Node:
         depends_on=depends_on,
         tested=_tested(node, depends_on) if kind == "test" else None,
         code=_code(node, config, macros),
+        unique=_unique(node, config),
     )
+
+
+def _unique(node: Mapping[str, Any], config: Mapping[str, Any]) -> str | None:
+    generic = (node.get("test_metadata") or {}).get("name") == "unique" and not config.get("where")
+    return str(node["column_name"]) if generic and node.get("column_name") else None
 
 
 def _tested(node: Mapping[str, Any], depends_on: tuple[str, ...]) -> str | None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from trunkline.context import Job, StepContext, StepResult
 from trunkline.transform.dbt import Dbt, NodeResult
+from trunkline.warehouse.protocol import turn
 
 
 def run_batch(jobs: Sequence[Job], ctx: StepContext, dbt: Dbt) -> dict[str, StepResult | str]:
@@ -23,7 +24,7 @@ def run_batch(jobs: Sequence[Job], ctx: StepContext, dbt: Dbt) -> dict[str, Step
 
     selectors = [selector for job in jobs for selector in _selectors(job)]
     ctx.progress(f"dbt builds {len(jobs)} steps")
-    with ctx.warehouse.writing():
+    with turn(ctx.warehouse):
         nodes = dbt.build(selectors, on_node)
     by_step: dict[str, list[NodeResult]] = {job.step.name: [] for job in jobs}
     for node in nodes:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from trunkline.errors import ContractError
@@ -19,6 +19,9 @@ _INTEGERS = re.compile(r"^(u?(tiny|small|big|huge)?int(eger)?|int[1248]|long|sho
 _TEXT = re.compile(r"^(varchar|text|string|char|bpchar|character varying)(\s*\(\s*\d+\s*\))?$", re.IGNORECASE)
 _TYPE = re.compile(r"^[A-Za-z][A-Za-z0-9_ ]*(\(\s*\d+\s*(,\s*\d+\s*)?\))?(\[\])?$")
 _FRACTIONAL = ("FLOAT", "DOUBLE", "DECIMAL", "REAL", "NUMERIC")
+
+
+TypeOf = Callable[[str], str]  # a type as written → in canonical spelling
 
 
 @dataclass(frozen=True)
@@ -79,7 +82,7 @@ def select_rows(rows: RawRows, *, load_id: str, loaded_at: dt.datetime) -> str:
     casts = [f"try_cast(r{i} as {column.type}) as c{i}" for i, column in enumerate(columns)]
     around = [f"{rows.extra} as _x", f"{rows.file} as _f", f"{rows.bad_row or 'null'} as _w"]
     inner = f"select {', '.join([*raws, *around])} from {rows.source}"
-    tests = [bad for i, column in enumerate(columns) if (bad := _bad(column, f"r{i}", f"c{i}"))]
+    tests = [bad for i, column in enumerate(columns) if (bad := misfit(column, f"r{i}", f"c{i}"))]
     tests += ["_w is not null"] if rows.bad_row else []
     values = ", ".join(f"r{i}" for i in range(len(columns)))
     held = f"'why', _w, 'row', [{_texts(columns, values)}], 'extra', _x, 'file', _f"
@@ -142,7 +145,7 @@ def move_rejects(
     errors = [
         f"case when {bad} then {_error(literal(name), f'r{i}', literal(f'does not cast to {type_}'))} end"
         for i, (name, type_) in enumerate(columns)
-        if (bad := _bad(RawColumn(name, type_, f"r{i}"), f"r{i}", f"try_cast(r{i} as {type_})"))
+        if (bad := misfit(RawColumn(name, type_, f"r{i}"), f"r{i}", f"try_cast(r{i} as {type_})"))
     ]
     errors.append(f"case when why is not null then {_error('null', 'null', 'why')} end")
     row = ", ".join(f"{quote(name)} := r{i}" for i, (name, _) in enumerate(columns))
@@ -161,14 +164,16 @@ def move_rejects(
     return copy, f"delete from {target} where {where}"
 
 
-def _bad(column: RawColumn, raw: str, cast: str) -> str | None:
+def misfit(column: RawColumn, raw: str, cast: str) -> str | None:
     """SQL that is true where the raw value does not fit: it cannot be cast, or an integer would lose its fraction."""
     if _TEXT.match(column.type) and column.raw_type == "VARCHAR":
         return None
     failed = f"{cast} is null"
     if _INTEGERS.match(column.type):
         if column.raw_type == "VARCHAR":
-            failed += f" or (contains({raw}, '.') and try_cast({raw} as decimal(38, 12)) is distinct from {cast})"
+            # a CASE, because AND may compute both sides: this cast costs microseconds
+            loses = f"try_cast({raw} as decimal(38, 12)) is distinct from {cast}"
+            failed += f" or case when contains({raw}, '.') then {loses} else false end"
         elif column.raw_type.upper().startswith(_FRACTIONAL):
             failed += f" or {raw} <> {cast}"
     return f"({raw} is not null and ({failed}))"

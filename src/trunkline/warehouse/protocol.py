@@ -8,8 +8,8 @@ exceptions comes through.
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
@@ -71,8 +71,48 @@ class LoadCounts:
         return LoadCounts(self.read + other.read, self.loaded + other.loaded, self.quarantined + other.quarantined)
 
 
+@dataclass(frozen=True)
+class Written:
+    """A file a query's rows were written to. `content` is a hash of the rows that their order does not change."""
+
+    rows: int
+    content: str
+
+
+@dataclass(frozen=True)
+class PythonFunction:
+    """A SQL function written in Python.
+
+    Types are the portable ones: BIGINT, DOUBLE, BOOLEAN, VARCHAR, DATE, TIMESTAMP. For a warehouse with a Python of its
+    own, `source` is a self-contained module and `handler` its vectorised function (pandas DataFrame with columns
+    0..n-1 → Series); `packages` must be there and `files` are put beside it.
+    """
+
+    relation: Relation
+    arguments: tuple[tuple[str, str], ...]
+    returns: str
+    source: str
+    handler: str
+    packages: tuple[str, ...] = ()
+    files: tuple[Path, ...] = ()
+    deterministic: bool = True
+
+
+class Tell(Protocol):
+    """Where a long operation tells how far it is: `done` is a fraction in [0, 1], or None where the end is unknown."""
+
+    def __call__(self, text: str, done: float | None = None) -> None:
+        """Show `text`."""
+        ...
+
+
 class Warehouse(Protocol):
-    """What every warehouse can do."""
+    """What every warehouse can do.
+
+    Names that are plain identifiers mean the same in any case, as unquoted names do in SQL; others are exact. Types
+    that come out are canonical, spelt as DuckDB does: BIGINT, DOUBLE, DECIMAL(p,s), VARCHAR, BOOLEAN, DATE, TIME,
+    TIMESTAMP, TIMESTAMP WITH TIME ZONE, JSON.
+    """
 
     name: str
 
@@ -87,12 +127,12 @@ class Warehouse(Protocol):
     def transaction(self) -> AbstractContextManager[None]:
         """All or nothing: commits at the end, rolls back on any exception. Writers of one warehouse take turns.
 
-        Inside another one it is part of that one.
+        Inside another one it is part of that one. It holds changes of rows; a table is made or altered before it.
         """
         ...
 
-    def writing(self) -> AbstractContextManager[None]:
-        """Hold the writers' turn without a transaction, for a writer outside this connection (dbt)."""
+    def quote(self, name: str) -> str:
+        """A column's name as SQL."""
         ...
 
     def sql(self, relation: Relation) -> str:
@@ -100,7 +140,7 @@ class Warehouse(Protocol):
         ...
 
     def columns(self, relation: Relation) -> list[tuple[str, str]]:
-        """Names and SQL types of a relation's columns in order; empty if there is no such relation."""
+        """Names and canonical types of a relation's columns in order; empty if there is no such relation."""
         ...
 
     def relations(self) -> set[tuple[str, str]]:
@@ -113,23 +153,48 @@ class Warehouse(Protocol):
 
 
 @runtime_checkable
-class FileLoader(Protocol):
-    """Warehouses that scan files by themselves: the rows never pass through Python."""
+class Turns(Protocol):
+    """Warehouses whose catalog takes one writer at a time."""
 
-    def load_files(self, request: LoadRequest) -> LoadCounts:
-        """Create or extend the target, cast, quarantine. Runs inside the caller's transaction.
+    def writing(self) -> AbstractContextManager[None]:
+        """Hold the writers' turn without a transaction, for a writer outside this connection (dbt)."""
+        ...
 
-        Raises `SourceError` when a file lacks a column of the contract or cannot be read as its format.
+
+@runtime_checkable
+class Records(Protocol):
+    """Warehouses that keep Trunkline's own tables. Types are the canonical ones."""
+
+    def create(self, relation: Relation, columns: Sequence[tuple[str, str]]) -> None:
+        """Make the table and its schema unless they are there; add columns that it lacks."""
+        ...
+
+    def insert(self, relation: Relation, columns: Sequence[tuple[str, str]], rows: Sequence[Sequence[Any]]) -> None:
+        """Append rows of plain values; JSON values come as text."""
+        ...
+
+    def appending(
+        self, relation: Relation, columns: Sequence[tuple[str, str]], file: Path, *, key: str | None = None
+    ) -> AbstractContextManager[Callable[[], int]]:
+        """Bring the rows of an NDJSON or Parquet file within reach, outside any transaction.
+
+        What is given appends them inside the caller's transaction, with `key` only those whose key is not there; rows
+        appended.
         """
         ...
 
 
 @runtime_checkable
-class Appender(Protocol):
-    """Warehouses that append a file's rows to a table, each at most once."""
+class FileLoader(Protocol):
+    """Warehouses that take rows from files: the rows never pass through Python."""
 
-    def append_new(self, target: Relation, columns: Sequence[tuple[str, str]], file: Path, *, key: str) -> int:
-        """Append the rows of an NDJSON file whose `key` the target does not hold yet; rows appended."""
+    def staged(self, request: LoadRequest, tell: Tell) -> AbstractContextManager[Callable[[], LoadCounts]]:
+        """Make the target ready and bring the rows within reach, outside any transaction.
+
+        What is given moves them: cast into the target, else to the quarantine, inside the caller's transaction. What
+        was brought along is gone at the end. Raises `SourceError` when a file lacks a column of the contract or cannot
+        be read as its format, `ContractError` when the target holds another type than the contract.
+        """
         ...
 
 
@@ -137,8 +202,8 @@ class Appender(Protocol):
 class Snapshots(Protocol):
     """Warehouses that can read a relation as it was."""
 
-    def snapshot(self) -> str:
-        """The identity of the current state of the database."""
+    def snapshot(self, relation: Relation) -> str:
+        """The identity of the relation's current state, to be recorded. It says how it is kept, e.g. `version:12`."""
         ...
 
     def at(self, relation: Relation, snapshot: str) -> str:
@@ -147,11 +212,54 @@ class Snapshots(Protocol):
 
 
 @runtime_checkable
-class ParquetWriter(Protocol):
-    """Warehouses that write a query's rows as Parquet by themselves."""
+class ArrowReader(Protocol):
+    """Warehouses that hand a query's rows over as Arrow."""
 
-    def write_parquet(self, sql: str, path: Path, *, key: bytes | None = None) -> int:
-        """Write the rows, in the query's order, to one file (encrypted with a 32-byte `key`); rows written."""
+    def read_arrow(self, sql: str) -> pa.RecordBatchReader:
+        """The rows in canonical types, batch by batch. Read to the end, or closed, before the next statement."""
+        ...
+
+
+class Batch(Protocol):
+    """A part of a result that any process can read. It can be pickled, and holds no connection."""
+
+    @property
+    def rows(self) -> int:
+        """How many there are."""
+        ...
+
+    def read(self) -> pa.Table:
+        """The rows."""
+        ...
+
+
+@runtime_checkable
+class BatchReader(Protocol):
+    """Warehouses whose results can be read in parallel, in other processes too."""
+
+    def batches(self, sql: str) -> Sequence[Batch]:
+        """The result in parts, in order. They can be read for some hours, also after `close`."""
+        ...
+
+
+@runtime_checkable
+class Unloader(Protocol):
+    """Warehouses that write large results as Parquet in parallel."""
+
+    def unload(self, sql: str, folder: Path | str, tell: Tell) -> int:
+        """Write the rows, in no order, as Parquet files into a local folder or an object store's URL; rows written."""
+        ...
+
+
+@runtime_checkable
+class ParquetWriter(Protocol):
+    """Warehouses that write a query's rows as one local Parquet file."""
+
+    def write_parquet(self, sql: str, path: Path, *, key: bytes | None = None) -> Written:
+        """Write the rows, in the query's order, in canonical types (encrypted with a 32-byte `key`).
+
+        Equal rows in equal order give equal files on every warehouse, encryption apart.
+        """
         ...
 
     def read_sealed(self, path: Path, key: bytes) -> pa.Table:
@@ -166,6 +274,58 @@ class Observable(Protocol):
     def progress(self) -> float | None:
         """Fraction in [0, 1] of the statement running now, None if not known. Safe from any thread."""
         ...
+
+
+@runtime_checkable
+class Tagged(Protocol):
+    """Warehouses that note a tag with each statement, so that cost can be read per step."""
+
+    def tag(self, text: str) -> None:
+        """The tag of all statements from now on."""
+        ...
+
+
+@runtime_checkable
+class FunctionHost(Protocol):
+    """Warehouses that run Python functions where the data is."""
+
+    def create_function(self, function: PythonFunction, call: Callable[..., pa.Array]) -> None:
+        """Make `function` callable from SQL, in place of one of the same name.
+
+        `call` takes one Arrow array an argument, NULLs included, and returns one of the same length. It is for engines
+        in this process, where a function lives as long as the connection; others take the function's source.
+        """
+        ...
+
+
+@runtime_checkable
+class FunctionRecall(Protocol):
+    """Warehouses whose Python functions run in this process, so that each connection must be given them anew."""
+
+    def recall_function(self, function: PythonFunction, call: Callable[..., pa.Array]) -> None:
+        """Give this connection the code of what `create_function` made on another. Nothing is written."""
+        ...
+
+
+CAPABILITIES: tuple[type, ...] = (
+    Turns,
+    Records,
+    FileLoader,
+    Snapshots,
+    ArrowReader,
+    BatchReader,
+    Unloader,
+    ParquetWriter,
+    Observable,
+    Tagged,
+    FunctionHost,
+    FunctionRecall,
+)
+
+
+def turn(warehouse: Warehouse) -> AbstractContextManager[None]:
+    """The writers' turn, where writers take turns; nothing elsewhere."""
+    return warehouse.writing() if isinstance(warehouse, Turns) else nullcontext()
 
 
 def open_warehouse(kind: str, settings: Mapping[str, Any], root: Path) -> Warehouse:
@@ -190,4 +350,7 @@ def commit_stamp(kind: str, settings: Mapping[str, Any], root: Path) -> list[int
     return catalog.stamp(settings, root) if kind == "duckdb" else None
 
 
-ADAPTERS = {"duckdb": "trunkline.warehouse.duckdb:open_duckdb"}
+ADAPTERS = {
+    "duckdb": "trunkline.warehouse.duckdb:open_duckdb",
+    "snowflake": "trunkline.warehouse.snowflake:open_snowflake",
+}

@@ -10,8 +10,10 @@ from typing import Any
 import duckdb
 import pytest
 
+from tests.unit.transform.writing import write
 from trunkline.errors import ProjectError
-from trunkline.transform.functions import Plugin, find_functions, register
+from trunkline.transform.functions import Plugin, register
+from trunkline.transform.portable import find_functions
 
 ROWS = 5_000  # more than two of DuckDB's batches
 
@@ -20,21 +22,6 @@ ROWS = 5_000  # more than two of DuckDB's batches
 def conn() -> Iterator[Any]:
     with duckdb.connect() as connection:
         yield connection
-
-
-def write(project: Path, name: str, code: str, arguments: str, returns: str, config: str = "{}") -> Path:
-    """One function file with its YAML. `arguments` is like "a: double, n: bigint"."""
-    folder = project / "functions"
-    folder.mkdir(exist_ok=True)
-    pairs = [pair.split(":") for pair in arguments.split(",") if pair.strip()]
-    listed = ", ".join(f"{{name: {name.strip()}, data_type: {kind.strip()}}}" for name, kind in pairs)
-    (folder / f"{name}.yml").write_text(
-        f"functions:\n  - name: {name}\n    config: {config}\n"
-        f"    arguments: [{listed}]\n    returns: {{data_type: {returns}}}\n"
-    )
-    path = folder / f"{name}.py"
-    path.write_text(code)
-    return path
 
 
 def message(project: Path, conn: Any, sql: str | None = None) -> str:
@@ -61,7 +48,7 @@ def test_computes_over_many_batches_and_two_columns(tmp_path: Path, conn: Any) -
     [
         ("bigint", "9007199254740993", "Int64", 9007199254740993),
         ("integer", "7::integer", "Int64", 7),
-        ("double", "0.1::double", "Float64", 0.1),
+        ("double", "0.1::double", "float64", 0.1),
         ("boolean", "true", "boolean", True),
         ("string", "'søen'", "string", "søen"),
         ("date", "date '2013-02-28'", "datetime64[us]", dt.date(2013, 2, 28)),
@@ -142,9 +129,9 @@ def test_determinism_is_as_declared(tmp_path: Path) -> None:
     ("code", "says", "line"),
     [
         ("def main(a):\n    return a +\n", "does not load: invalid syntax", 2),
-        ("import nowhere_at_all\n", "No module named 'nowhere_at_all'", 1),
+        ("import nowhere_at_all\ndef main(a):\n    return a\n", "imports 'nowhere_at_all', which is neither", 1),
         ("def other(a):\n    return a\n", "has no main()", None),
-        ("\n\ndef main(a, b):\n    return a\n", "does not take what f.yml declares (a)", 3),
+        ("\n\ndef main(a, b):\n    return a\n", "main(a, b) does not take what its declaration says (a)", 3),
     ],
 )
 def test_a_bad_file_is_refused_with_its_line(tmp_path: Path, conn: Any, code: str, says: str, line: int | None) -> None:

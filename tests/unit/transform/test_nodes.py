@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 
+from tests.unit.transform.writing import SAMPLES
 from trunkline.graph.graph import Graph
-from trunkline.transform.nodes import Node, normalise
+from trunkline.project.load import load_project
+from trunkline.transform.nodes import Node, load_nodes, normalise
 from trunkline.transform.steps import dbt_steps
 
 SQL = "select a, b -- one\nfrom {{ ref('x') }} /* two */ where c = '-- no comment'"
@@ -71,3 +76,20 @@ def test_tests_hold_up_what_is_built_on_the_tested() -> None:
     assert steps["build:b"].after == ("test:a",)
     assert steps["test:a.joined"].needs == ("build:a", "build:b")
     assert len(list(Graph.of(steps.values()))) == 5  # a test over both does not make a circle
+
+
+def test_a_module_that_functions_share_counts_as_one_of_dbts_files(tmp_path: Path) -> None:
+    (tmp_path / "dbt_project.yml").write_text("name: x\nprofile: x\n")
+    (tmp_path / "profiles.yml").write_text("x: {target: dev, outputs: {dev: {type: duckdb, path: x.duckdb}}}\n")
+    SAMPLES["label"].write(tmp_path, "label")
+    (tmp_path / "lib" / "other.py").write_text("x = 1\n")
+    parsed: list[str] = []
+
+    def parse() -> dict[str, Any]:
+        parsed.append((tmp_path / "lib" / "text.py").read_text())
+        return {}
+
+    for file, text in (("lib/text.py", "# first\n"), ("lib/other.py", "# nobody asks\n"), ("lib/text.py", "# then\n")):
+        (tmp_path / file).write_text(text)
+        load_nodes(load_project(tmp_path), parse)
+    assert parsed == ["# first\n", "# then\n"]

@@ -35,16 +35,16 @@ def test_a_failed_transaction_leaves_nothing(lake: DuckDB) -> None:
 
 def test_a_snapshot_is_read_as_it_was(lake: DuckDB) -> None:
     lake.execute("create table main.t as select 1 as a")
-    snapshot = lake.snapshot()
-    lake.execute("insert into main.t values (2)")
     table = Relation("main", "t")
+    snapshot = lake.snapshot(table)
+    lake.execute("insert into main.t values (2)")
     assert lake.query(f"select count(*) from {lake.at(table, snapshot)}") == [(1,)]
     assert lake.query(f"select count(*) from {lake.sql(table)}") == [(2,)]
 
 
 def test_sealed_files_open_with_their_key_alone(lake: DuckDB, tmp_path: Path) -> None:
     path = tmp_path / "s.parquet"
-    assert lake.write_parquet("select range as a, 'secret' as b from range(10)", path, key=b"k" * 32) == 10
+    assert lake.write_parquet("select range as a, 'secret' as b from range(10)", path, key=b"k" * 32).rows == 10
     assert lake.read_sealed(path, b"k" * 32).column("a").to_pylist() == list(range(10))
     with pytest.raises(EngineError, match="cannot open the sealed file"):
         lake.read_sealed(path, b"x" * 32)
@@ -53,16 +53,21 @@ def test_sealed_files_open_with_their_key_alone(lake: DuckDB, tmp_path: Path) ->
     assert b"secret" not in path.read_bytes()
 
 
+def _append(lake: DuckDB, table: Relation, columns: tuple[tuple[str, str], ...], path: Path) -> int:
+    with lake.appending(table, columns, path, key="id") as append:
+        return append()
+
+
 def test_appending_a_file_twice_adds_its_rows_once(lake: DuckDB, tmp_path: Path) -> None:
     columns = (("id", "varchar"), ("n", "bigint"))
     lake.execute("create table main.p (id varchar, n bigint)")
     path = tmp_path / "p.ndjson"
     path.write_text('{"id": "a", "n": 1}\n{"id": "b", "n": 2}\n{"id": "a", "n": 1}\n')
     table = Relation("main", "p")
-    assert lake.append_new(table, columns, path, key="id") == 2
+    assert _append(lake, table, columns, path) == 2
     path.write_text('{"id": "b", "n": 2}\n{"id": "c", "n": 3}\n')
-    assert lake.append_new(table, columns, path, key="id") == 1
-    assert lake.append_new(table, columns, path, key="id") == 0
+    assert _append(lake, table, columns, path) == 1
+    assert _append(lake, table, columns, path) == 0
     assert lake.query("select id, n from main.p order by id") == [("a", 1), ("b", 2), ("c", 3)]
 
 
@@ -108,7 +113,7 @@ def test_a_database_file_works_as_well(tmp_path: Path) -> None:
     warehouse = open_duckdb(settings, tmp_path)
     with warehouse.transaction():
         warehouse.execute("create table main.t as select 42 as a")
-    assert warehouse.snapshot() == ""
+    assert warehouse.snapshot(Relation("main", "t")) == ""
     assert warehouse.query(f"from {warehouse.at(Relation('main', 't'), '')}") == [(42,)]
     warehouse.close()
 

@@ -40,8 +40,8 @@ def _load(
         load_id=new_id("load"),
         loaded_at=dt.datetime(2026, 1, 1, tzinfo=dt.UTC),
     )
-    with lake.transaction():
-        return lake.load_files(request)
+    with lake.staged(request, lambda text, done=None: None) as load, lake.transaction():
+        return load()
 
 
 def _rows(lake: DuckDB) -> list[tuple[Any, ...]]:

@@ -30,4 +30,4 @@ where flight_id is not null
 {% endmacro %}
 
 {# Minutes since 2000, as a whole number. #}
-{% macro minute_number(clock) %}{{ datediff("cast('2000-01-01' as timestamp)", clock, "minute") }}{% endmacro %}
+{% macro minute_number(clock) %}{{ datediff("cast('2000-01-01' as datetime)", clock, "minute") }}{% endmacro %}

@@ -12,15 +12,15 @@ earlier as (
 
     select
         asked.*,
-        before.departure_delay,
-        before.arrival_delay,
-        before.departure_utc <= asked.now_utc as has_left,
-        before.arrival_utc <= asked.now_utc as has_landed
+        previous.departure_delay,
+        previous.arrival_delay,
+        previous.departure_utc <= asked.now_utc as has_left,
+        previous.arrival_utc <= asked.now_utc as has_landed
     from asked
-    inner join {{ ref('stg_flights') }} as before
-        on asked.tail_number = before.tail_number and before.scheduled_departure_utc < asked.now_utc
+    inner join {{ ref('stg_flights') }} as previous
+        on asked.tail_number = previous.tail_number and previous.scheduled_departure_utc < asked.now_utc
     qualify row_number() over (
-        partition by asked.flight_id order by before.scheduled_departure_utc desc, before.flight_id desc
+        partition by asked.flight_id order by previous.scheduled_departure_utc desc, previous.flight_id desc
     ) = 1
 
 )

@@ -8,7 +8,7 @@ select
     flights.origin,
     flights.destination,
     cast(flights.distance as bigint) as distance,
-    cast(extract(dayofweek from flights.scheduled_departure) as bigint) as day_of_week,
+    cast({{ trunkline_day_of_week('flights.scheduled_departure') }} as bigint) as day_of_week,
     cast(extract(hour from flights.scheduled_departure) * 60
         + extract(minute from flights.scheduled_departure) as bigint) as minute_of_day,
     cast({{ datediff('flights.scheduled_departure_utc', 'flights.scheduled_arrival_utc', 'minute') }} as bigint) as scheduled_minutes,

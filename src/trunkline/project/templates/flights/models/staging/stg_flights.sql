@@ -16,7 +16,7 @@ departures as (
 
     select
         flights.*,
-        {{ dateadd('minute', 'flights.minute', utc('flights.time_hour')) }} as scheduled_departure_utc,
+        {{ dateadd('minute', 'flights.minute', trunkline_utc('flights.time_hour')) }} as scheduled_departure_utc,
         coalesce(
             zones.time_zone,
             -- the list of airports leaves out Puerto Rico and the Virgin Islands
@@ -31,11 +31,11 @@ clocks as (
 
     select
         *,
-        {{ change_zone('scheduled_departure_utc', "'UTC'", "'America/New_York'") }} as scheduled_departure,
+        {{ trunkline_change_zone('scheduled_departure_utc', "'UTC'", "'America/New_York'") }} as scheduled_departure,
         -- the wall clock at the destination, on the day of departure
-        {{ change_zone(
+        {{ trunkline_change_zone(
             dateadd('minute', 'cast(floor(sched_arr_time / 100) * 60 + mod(sched_arr_time, 100) as integer)',
-                    'cast(' ~ dbt.date_trunc('day', change_zone('scheduled_departure_utc', "'UTC'", "'America/New_York'")) ~ ' as timestamp)'),
+                    'cast(' ~ dbt.date_trunc('day', trunkline_change_zone('scheduled_departure_utc', "'UTC'", "'America/New_York'")) ~ ' as datetime)'),
             'arrival_zone', "'UTC'"
         ) }} as arrival_on_that_day_utc
     from departures

@@ -1,7 +1,7 @@
 -- Hourly weather with the hour in UTC. One observation has a wind of 1048 miles an hour: not weather, so unknown.
 select
     origin,
-    {{ utc('time_hour') }} as observed_hour_utc,
+    {{ trunkline_utc('time_hour') }} as observed_hour_utc,
     temp as temperature,
     dewp as dew_point,
     humid as humidity,

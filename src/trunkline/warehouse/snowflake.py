@@ -1,0 +1,410 @@
+"""Snowflake, through the official connector and the target of the user's dbt profile.
+
+What the warehouse lacks for files on this machine is brought to it: DuckDB writes them as Parquet (`landing.py`), PUT
+uploads those, COPY INTO lands them in a temporary table, and one transaction casts, inserts, quarantines and records. A
+statement that makes a table commits by itself here, so tables are made before the transaction begins.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import secrets
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import snowflake.connector
+from snowflake.connector import errors as connector_errors
+
+from trunkline.errors import ContractError, EngineError, TransientError
+from trunkline.warehouse import landing, snowflake_login, snowflake_results, snowflake_sql
+from trunkline.warehouse.load_sql import check_type
+from trunkline.warehouse.protocol import Batch, LoadCounts, LoadRequest, PythonFunction, Relation, Tell, Written
+from trunkline.warehouse.snowflake_errors import translate
+from trunkline.warehouse.snowflake_sql import AUDIT, Landed, literal, quote
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from trunkline.warehouse.duckdb import DuckDB
+
+_SCHEMA = "trunkline"  # of our own objects: the ledger, stages, kept snapshots
+_UPLOADS = 4
+_ROWS_A_STATEMENT = 4_000
+
+
+def open_snowflake(settings: Mapping[str, Any], root: Path) -> Snowflake:
+    """Open the target of a dbt-snowflake profile. Raises `EngineError` with what Snowflake says and what mends it."""
+    try:
+        connection = snowflake.connector.connect(**snowflake_login.arguments(settings, root))
+    except connector_errors.Error as exc:
+        raise translate(exc, settings, f"cannot log in to Snowflake account {settings.get('account')}") from exc
+    return Snowflake(connection, settings)
+
+
+class Snowflake:
+    """A `Warehouse` on one Snowflake session."""
+
+    name = "snowflake"
+
+    def __init__(self, connection: snowflake.connector.SnowflakeConnection, settings: Mapping[str, Any]) -> None:
+        self._connection = connection
+        self._settings = settings
+        self._database = str(settings["database"])
+        self._in_transaction = False
+        self._turn_ready = False
+        self._local: DuckDB | None = None
+
+    # -- Warehouse
+
+    def query(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """All rows of a query."""
+        with self._cursor(sql, parameters) as cursor:
+            return [tuple(row) for row in cursor.fetchall()]
+
+    def execute(self, sql: str, parameters: Sequence[Any] = ()) -> int:
+        """Run a statement; rows changed."""
+        with self._cursor(sql, parameters) as cursor:
+            changed = [column.name for column in cursor.description or () if column.name.startswith("number of rows")]
+            return int(cursor.rowcount or 0) if changed else 0
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[None]:
+        """BEGIN … COMMIT. The first statement takes the writers' turn: an update of one row, which others wait for."""
+        if self._in_transaction:
+            yield
+            return
+        turn = self._turn()
+        self.execute("begin")
+        self._in_transaction = True
+        try:
+            self.execute(f"update {turn} set {quote('taken_at')} = current_timestamp()")
+            yield
+            self.execute("commit")
+        except BaseException:
+            with contextlib.suppress(EngineError):  # the first error is the one to tell; a lost session rolls back
+                self.execute("rollback")
+            raise
+        finally:
+            self._in_transaction = False
+
+    def quote(self, name: str) -> str:
+        """`"NAME"`, folded as Snowflake folds what is not quoted."""
+        return quote(name)
+
+    def sql(self, relation: Relation) -> str:
+        """`"DATABASE"."SCHEMA"."NAME"`."""
+        return ".".join(quote(part) for part in (relation.database or self._database, relation.schema, relation.name))
+
+    def columns(self, relation: Relation) -> list[tuple[str, str]]:
+        """Names as projects write them, and canonical types."""
+        rows = self.query(
+            "select column_name, data_type, numeric_precision, numeric_scale "
+            f"from {quote(relation.database or self._database)}.information_schema.columns "
+            "where table_schema = ? and table_name = ? order by ordinal_position",
+            [snowflake_sql.fold(relation.schema), snowflake_sql.fold(relation.name)],
+        )
+        return [
+            (snowflake_sql.unfold(str(name)), snowflake_sql.told_type(str(type_), precision, scale))
+            for name, type_, precision, scale in rows
+        ]
+
+    def relations(self) -> set[tuple[str, str]]:
+        """Tables and views of the target's database."""
+        there = f"{quote(self._database)}.information_schema"
+        rows = self.query(
+            f"select lower(table_schema), lower(table_name) from {there}.tables "
+            "where table_schema <> 'INFORMATION_SCHEMA' "
+            f"union select lower(table_schema), lower(table_name) from {there}.views "
+            "where table_schema <> 'INFORMATION_SCHEMA'"
+        )
+        return {(str(schema), str(name)) for schema, name in rows}
+
+    def close(self) -> None:
+        """End the session; temporary tables and stages go with it."""
+        if self._local is not None:
+            self._local.close()
+        with contextlib.suppress(connector_errors.Error):  # the server ends it by itself
+            self._connection.close()
+
+    # -- Tagged
+
+    def tag(self, text: str) -> None:
+        """The session's query tag: account_usage.query_history has it with each statement's cost."""
+        self.execute(f"alter session set query_tag = {literal(text)}")
+
+    # -- Records
+
+    def create(self, relation: Relation, columns: Sequence[tuple[str, str]]) -> None:
+        """CREATE TABLE IF NOT EXISTS, and the columns it lacks."""
+        self.execute(f"create schema if not exists {self._schema(relation)}")
+        there = {name for name, _ in self.columns(relation)}
+        if not there:
+            self.execute(snowflake_sql.create_table(self.sql(relation), columns))
+        self._add_columns(relation, [column for column in columns if there and column[0].lower() not in there])
+
+    def insert(self, relation: Relation, columns: Sequence[tuple[str, str]], rows: Sequence[Sequence[Any]]) -> None:
+        """INSERT … SELECT … FROM VALUES: only a SELECT may parse JSON."""
+        names = ", ".join(quote(name) for name, _ in columns)
+        values = ", ".join(_value(f"column{i}", type_) for i, (_, type_) in enumerate(columns, start=1))
+        for start in range(0, len(rows), _ROWS_A_STATEMENT):
+            listed = ", ".join(
+                f"({', '.join(_plain(value) for value in row)})" for row in rows[start : start + _ROWS_A_STATEMENT]
+            )
+            self.execute(f"insert into {self.sql(relation)} ({names}) select {values} from values {listed}")
+
+    @contextlib.contextmanager
+    def appending(
+        self, relation: Relation, columns: Sequence[tuple[str, str]], file: Path, *, key: str | None = None
+    ) -> Iterator[Callable[[], int]]:
+        """The file lands in a temporary table; then one INSERT, with a key of the rows that are not there."""
+        names = ", ".join(quote(name) for name, _ in columns)
+        values = ", ".join(f"parse_json({quote(n)})" if t.upper() == "JSON" else quote(n) for n, t in columns)
+        with tempfile.TemporaryDirectory(prefix="trunkline-") as scratch, self._temporary("table") as table:
+            files = landing.land_records(self._engine(), columns, file, Path(scratch) / "files")
+            texts = [(name, "VARCHAR" if type_.upper() == "JSON" else type_) for name, type_ in columns]
+            self.execute(snowflake_sql.create_table(table, texts, verb="create temporary table"))
+            self._upload(files, table, lambda text, done=None: None)
+            new = ""
+            if key is not None:
+                id_ = quote(key)
+                new = (
+                    f"where {id_} not in (select {id_} from {self.sql(relation)} where {id_} is not null) "
+                    f"qualify row_number() over (partition by {id_} order by {id_}) = 1"
+                )
+            insert = f"insert into {self.sql(relation)} ({names}) select {values} from {table} {new}"
+            yield lambda: self.execute(insert)
+
+    # -- FileLoader
+
+    @contextlib.contextmanager
+    def staged(self, request: LoadRequest, tell: Tell) -> Iterator[Callable[[], LoadCounts]]:
+        """Files → Parquet → stage → temporary table; what is given casts from there."""
+        contract = tuple((name, check_type(name, type_)) for name, type_ in request.columns)
+        with tempfile.TemporaryDirectory(prefix="trunkline-") as scratch, self._temporary("table") as table:
+            tell(f"reading the files of {request.name}")
+            files = landing.land(self._engine(), request, Path(scratch) / "files")
+            rebuild = self._ready_target(request, contract)
+            landed = Landed(table, contract)
+            self.execute(landed.create())
+            self._upload(files, table, tell)
+            if rebuild:  # one statement, so that readers see the old table or the new one
+                select = landed.select(request.load_id, request.loaded_at)
+                self.execute(f"create or replace table {self.sql(request.target)} as {select}")
+            yield lambda: self._load(request, landed, rebuilt=rebuild)
+
+    def _load(self, request: LoadRequest, landed: Landed, *, rebuilt: bool) -> LoadCounts:
+        target = self.sql(request.target)
+        read = int(self.query(f"select count(*) from {landed.table}")[0][0])
+        if request.replace and not rebuilt:
+            self.execute(f"delete from {target}")
+        loaded = 0 if rebuilt else self.execute(landed.insert(target, request.load_id, request.loaded_at))
+        if rebuilt:
+            mine = f"where {quote('_load_id')} = {literal(request.load_id)}"
+            loaded = int(self.query(f"select count(*) from {target} {mine}")[0][0])
+        bad = landed.quarantine(
+            self.sql(request.quarantine), table=request.name, load_id=request.load_id, at=request.loaded_at
+        )
+        return LoadCounts(read, loaded, self.execute(bad))
+
+    def _ready_target(self, request: LoadRequest, contract: Sequence[tuple[str, str]]) -> bool:
+        """Make or extend the target; True if it must be made anew because a replaced table has other columns."""
+        self.execute(f"create schema if not exists {self._schema(request.target)}")
+        wanted = [(snowflake_sql.unfold(snowflake_sql.fold(n)), t) for n, t in (*contract, *AUDIT)]
+        there = dict(self.columns(request.target))
+        if not there:
+            self.execute(snowflake_sql.create_table(self.sql(request.target), wanted))
+            return False
+        if request.replace:
+            return [(n, snowflake_sql.stored_type(t)) for n, t in wanted] != list(there.items())
+        for name, type_ in wanted:
+            if name in there and there[name] != snowflake_sql.stored_type(type_) and name not in dict(AUDIT):
+                raise ContractError(
+                    f"{request.name}: column {name!r} is {there[name]} in the table, {type_} in the contract",
+                    hint=f"`drop table {request.target}` to load it anew, or change data_type back",
+                )
+        self._add_columns(request.target, [(name, type_) for name, type_ in wanted if name not in there])
+        return False
+
+    # -- Snapshots
+
+    def snapshot(self, relation: Relation) -> str:
+        """`time-travel:` and the time where the table's history is kept, else `clone:` and the name of a clone.
+
+        A view has no history: it is copied.
+        """
+        place = f"in schema {self._schema(relation)}"
+        like = literal(snowflake_sql.fold(relation.name).replace("_", "\\_"))
+        with self._cursor(f"show tables like {like} {place}") as cursor:
+            names = [column.name for column in cursor.description]
+            tables = [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+        now = self.query("select current_timestamp()")[0][0].astimezone(dt.UTC)
+        if tables and str(tables[0].get("retention_time") or "0") not in ("", "0"):
+            return f"time-travel:{now.isoformat()}"
+        name = snowflake_sql.clone_name(relation, now, secrets.token_hex(3))
+        self.execute(f"create schema if not exists {self._schema(Relation(_SCHEMA, ''))}")
+        how = f"clone {self.sql(relation)}" if tables else f"as select * from {self.sql(relation)}"
+        self.execute(f"create transient table {self.sql(Relation(_SCHEMA, name))} {how}")
+        return f"clone:{name}"
+
+    def at(self, relation: Relation, snapshot: str) -> str:
+        """Time travel, or the clone."""
+        kind, _, value = snapshot.partition(":")
+        if kind == "clone":
+            return self.sql(Relation(_SCHEMA, value))
+        travel = f" at (timestamp => cast({literal(value)} as timestamp_tz))" if kind == "time-travel" else ""
+        return self.sql(relation) + travel
+
+    # -- ArrowReader, BatchReader, ParquetWriter, Unloader
+
+    def read_arrow(self, sql: str) -> pa.RecordBatchReader:
+        """The connector downloads ahead in threads; batches come in the result's order."""
+        cursor = self._run(sql)
+        return snowflake_results.reader(cursor, self._translated)
+
+    def batches(self, sql: str) -> Sequence[Batch]:
+        """The result's own parts. Each knows where to download itself from, for some hours."""
+        cursor = self._run(sql)
+        with self._translated():
+            return snowflake_results.batches(cursor)
+
+    def write_parquet(self, sql: str, path: Path, *, key: bytes | None = None) -> Written:
+        """The result as Arrow, written by DuckDB here as if it were the warehouse."""
+        return self._engine().write_arrow(self.read_arrow(sql), path, key=key)
+
+    def read_sealed(self, path: Path, key: bytes) -> pa.Table:
+        """Read by DuckDB here: the file is on this machine."""
+        return self._engine().read_sealed(path, key)
+
+    def unload(self, sql: str, folder: Path | str, tell: Tell) -> int:
+        """COPY INTO a stage, then GET. A `folder` that begins with `@` is a stage of the user's: nothing comes here."""
+        options = "file_format = (type = parquet) header = true max_file_size = 160000000"
+        if str(folder).startswith("@"):
+            return self._unloaded(f"copy into {folder} from ({sql}) {options}")
+        with self._temporary("stage") as stage:
+            self.execute(f"create temporary stage {stage}")
+            tell("unloading")
+            rows = self._unloaded(f"copy into @{stage}/rows from ({sql}) {options}")
+            Path(folder).mkdir(parents=True, exist_ok=True)
+            tell("downloading")
+            self.query(f"get @{stage} {literal(f'file://{folder}/')} parallel = {_UPLOADS}")
+        return rows
+
+    def _unloaded(self, statement: str) -> int:
+        with self._cursor(statement) as cursor:
+            names = [column.name for column in cursor.description]
+            return int(cursor.fetchall()[0][names.index("rows_unloaded")])
+
+    # -- FunctionHost
+
+    def create_function(self, function: PythonFunction, call: Callable[..., pa.Array]) -> None:
+        """Its files on a stage, its source in CREATE FUNCTION. `call` is for engines in this process."""
+        self.execute(f"create schema if not exists {self._schema(function.relation)}")
+        imports = []
+        if function.files:
+            schema = self._schema(Relation(_SCHEMA, ""))
+            self.execute(f"create schema if not exists {schema}")
+            stage = snowflake_sql.bare(self._database, _SCHEMA, "functions")
+            self.execute(f"create stage if not exists {stage}")
+            for file in function.files:
+                self._put(file, f"@{stage}")
+                imports.append(f"@{stage}/{file.name}")
+        self.execute(snowflake_sql.create_function(self.sql(function.relation), function, imports))
+
+    # -- inside
+
+    def _run(self, sql: str, parameters: Sequence[Any] = ()) -> snowflake.connector.cursor.SnowflakeCursor:
+        text = snowflake_sql.inline(sql, parameters) if parameters else sql
+        with self._translated():
+            cursor = self._connection.cursor()
+            cursor.execute(text)
+            return cursor
+
+    @contextlib.contextmanager
+    def _cursor(self, sql: str, parameters: Sequence[Any] = ()) -> Iterator[Any]:
+        cursor = self._run(sql, parameters)
+        try:
+            with self._translated():
+                yield cursor
+        finally:
+            cursor.close()
+
+    @contextlib.contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except connector_errors.Error as exc:
+            raise translate(exc, self._settings) from exc
+
+    def _schema(self, relation: Relation) -> str:
+        return f"{quote(relation.database or self._database)}.{quote(relation.schema)}"
+
+    def _turn(self) -> str:
+        """The table whose one row writers take turns to update."""
+        table = Relation(_SCHEMA, "turn")
+        if not self._turn_ready:
+            self.create(table, (("taken_at", "TIMESTAMP WITH TIME ZONE"),))
+            held = f"select count(*) as n from {self.sql(table)}"
+            self.execute(f"insert into {self.sql(table)} select null from ({held}) where n = 0")
+            self._turn_ready = True
+        return self.sql(table)
+
+    def _add_columns(self, relation: Relation, columns: Sequence[tuple[str, str]]) -> None:
+        for name, type_ in columns:
+            added = f"{quote(name)} {snowflake_sql.column_type(type_)}"
+            self.execute(f"alter table {self.sql(relation)} add column if not exists {added}")
+
+    @contextlib.contextmanager
+    def _temporary(self, kind: Literal["table", "stage"]) -> Iterator[str]:
+        """A name for a table or a stage that goes at the end, or with the session if that is cut off."""
+        self.execute(f"create schema if not exists {self._schema(Relation(_SCHEMA, ''))}")
+        name = snowflake_sql.bare(self._database, _SCHEMA, f"temporary_{secrets.token_hex(6)}")
+        try:
+            yield name
+        finally:
+            with contextlib.suppress(EngineError):  # a lost session has dropped it already
+                self.execute(f"drop {kind} if exists {name}")
+
+    def _upload(self, files: Sequence[Path], table: str, tell: Tell) -> None:
+        """PUT, several at a time, then one COPY INTO of all of them."""
+        with self._temporary("stage") as stage:
+            self.execute(f"create temporary stage {stage}")
+            total = sum(file.stat().st_size for file in files) or 1
+            done = 0
+            with ThreadPoolExecutor(_UPLOADS) as pool:
+                puts = {pool.submit(self._put, file, f"@{stage}"): file for file in files}
+                for put in as_completed(puts):
+                    put.result()
+                    done += puts[put].stat().st_size
+                    tell(f"uploading {done / 1e6:,.0f} of {total / 1e6:,.0f} MB", done / total)
+            tell("copying into Snowflake")
+            self.query(snowflake_sql.copy_into(table, f"@{stage}"))
+
+    def _put(self, file: Path, stage: str) -> None:
+        where = literal(f"file://{file}")
+        rows = self.query(f"put {where} {stage} auto_compress = false overwrite = true parallel = {_UPLOADS}")
+        statuses = {str(row[6]).upper() for row in rows if len(row) > 6}
+        if statuses - {"UPLOADED", "SKIPPED"}:
+            raise TransientError(f"cannot upload {file.name}: {', '.join(sorted(statuses))}", hint="run it again")
+
+    def _engine(self) -> DuckDB:
+        """DuckDB in this process, for what concerns files on this machine."""
+        if self._local is None:
+            from trunkline.warehouse.duckdb import open_duckdb
+
+            self._local = open_duckdb({"path": ":memory:", "extensions": ["icu"]}, Path("."))
+        return self._local
+
+
+def _plain(value: object) -> str:
+    """A value for VALUES, which takes no casts: times as text."""
+    return literal(value.isoformat()) if isinstance(value, dt.datetime) else snowflake_sql.scalar(value)
+
+
+def _value(column: str, type_: str) -> str:
+    if type_.upper() == "JSON":
+        return f"parse_json({column})"
+    return f"cast({column} as {snowflake_sql.column_type(type_)})"

@@ -1,0 +1,297 @@
+"""The SQL that Snowflake is sent. Text only: nothing here opens a connection.
+
+Names that are plain identifiers are folded to upper case, as Snowflake folds them unquoted, so that dbt's models and
+ours name the same things. A load's rows are first landed as text, then judged here by rules that both warehouses share:
+a text is a date if it is written as ISO 8601 says, not if some engine can guess one from it.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from trunkline.warehouse.load_sql import check_type
+from trunkline.warehouse.protocol import PythonFunction, Relation
+
+_PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_$]*\Z")
+_SIZED = re.compile(r"(\w+(?: \w+)*)\s*\(\s*(\d+)\s*(?:,\s*(\d+)\s*)?\)\Z")
+
+# Canonical type → Snowflake's. TIMESTAMP_TZ, not _LTZ, is what other loaders write; both are instants.
+_TYPES = {
+    **dict.fromkeys(("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT"), "NUMBER(38,0)"),
+    **dict.fromkeys(("UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT", "UHUGEINT"), "NUMBER(38,0)"),
+    **dict.fromkeys(("FLOAT", "DOUBLE"), "FLOAT"),
+    **dict.fromkeys(("VARCHAR", "UUID"), "VARCHAR"),
+    "BOOLEAN": "BOOLEAN",
+    "DATE": "DATE",
+    "TIME": "TIME",
+    "TIMESTAMP": "TIMESTAMP_NTZ",
+    "TIMESTAMP WITH TIME ZONE": "TIMESTAMP_TZ",
+    "JSON": "VARIANT",
+    "BLOB": "BINARY",
+}
+_OTHER_NAMES = {
+    **dict.fromkeys(("INT", "INT4", "SIGNED"), "INTEGER"),
+    **dict.fromkeys(("INT8", "LONG"), "BIGINT"),
+    **dict.fromkeys(("INT2", "SHORT"), "SMALLINT"),
+    "INT1": "TINYINT",
+    **dict.fromkeys(("REAL", "FLOAT4"), "FLOAT"),
+    **dict.fromkeys(("FLOAT8", "DOUBLE PRECISION"), "DOUBLE"),
+    **dict.fromkeys(("TEXT", "STRING", "CHAR", "BPCHAR", "CHARACTER VARYING"), "VARCHAR"),
+    "BOOL": "BOOLEAN",
+    **dict.fromkeys(("DATETIME", "TIMESTAMP WITHOUT TIME ZONE", "TIMESTAMP_NTZ"), "TIMESTAMP"),
+    **dict.fromkeys(("TIMESTAMPTZ", "TIMESTAMP_TZ", "TIMESTAMP_LTZ"), "TIMESTAMP WITH TIME ZONE"),
+    **dict.fromkeys(("DECIMAL", "NUMERIC", "NUMBER"), "DECIMAL(18,3)"),
+    **dict.fromkeys(("VARIANT", "OBJECT", "ARRAY"), "JSON"),
+}
+_RANGES = {
+    "TINYINT": (-(2**7), 2**7 - 1),
+    "SMALLINT": (-(2**15), 2**15 - 1),
+    "INTEGER": (-(2**31), 2**31 - 1),
+    "BIGINT": (-(2**63), 2**63 - 1),
+    "UTINYINT": (0, 2**8 - 1),
+    "USMALLINT": (0, 2**16 - 1),
+    "UINTEGER": (0, 2**32 - 1),
+    "UBIGINT": (0, 2**64 - 1),
+    "HUGEINT": (-(10**38) + 1, 10**38 - 1),
+    "UHUGEINT": (0, 10**38 - 1),
+}
+_DAY = "[0-9]{4}-[0-9]{2}-[0-9]{2}"
+_CLOCK = "[0-9]{2}:[0-9]{2}(:[0-9]{2}([.][0-9]{1,9})?)?"
+_ZONE = "( ?(Z|UTC|[+-][0-9]{2}(:?[0-9]{2})?))?"
+_FORMS = {
+    "DATE": f"^{_DAY}$",
+    "TIME": f"^{_CLOCK}$",
+    "TIMESTAMP": f"^{_DAY}([T ]{_CLOCK})?$",
+    "TIMESTAMP WITH TIME ZONE": f"^{_DAY}([T ]{_CLOCK}{_ZONE})?$",
+    "BOOLEAN": "^([Tt]([Rr][Uu][Ee])?|[Ff]([Aa][Ll][Ss][Ee])?|[Yy]([Ee][Ss])?|[Nn][Oo]?|0|1)$",
+}
+_WHOLE = "^[+-]?[0-9]+([.]0*)?([eE][+]?[0-9]+)?$"
+
+AUDIT = (("_load_id", "VARCHAR"), ("_loaded_at", "TIMESTAMP WITH TIME ZONE"), ("_extra", "JSON"))
+
+
+def fold(name: str) -> str:
+    """The name as Snowflake keeps it: a plain identifier in upper case, anything else as it is."""
+    return name.upper() if _PLAIN.match(name) else name
+
+
+def unfold(name: str) -> str:
+    """The name as a project writes it: lower case, unless it is no plain upper-case identifier."""
+    return name.lower() if _PLAIN.match(name) and name == name.upper() else name
+
+
+def quote(name: str) -> str:
+    """A SQL identifier, folded and quoted."""
+    return '"' + fold(name).replace('"', '""') + '"'
+
+
+def bare(*parts: str) -> str:
+    """A name for PUT, GET and IMPORTS, which read stages more strictly than SQL: quoted only where it must be."""
+    return ".".join(fold(part) if _PLAIN.match(part) else quote(part) for part in parts)
+
+
+def literal(text: str) -> str:
+    """A SQL string literal. Snowflake reads backslashes as escapes."""
+    return "'" + text.replace("\\", "\\\\").replace("'", "''") + "'"
+
+
+def scalar(value: object) -> str:
+    """A value as SQL. Raises `TypeError` for what is no SQL scalar."""
+    if value is None:
+        return "null"
+    if isinstance(value, str):
+        return literal(value)
+    if isinstance(value, dt.datetime):
+        return timestamp(value)
+    if isinstance(value, bool | int):
+        return str(value).lower()
+    if isinstance(value, float):
+        return f"cast({literal(repr(value))} as double)"
+    raise TypeError(f"{type(value).__name__} is no SQL scalar")
+
+
+def timestamp(at: dt.datetime) -> str:
+    """An aware time as SQL."""
+    return f"cast({literal(at.astimezone(dt.UTC).isoformat(sep=' '))} as timestamp_tz)"
+
+
+def inline(sql: str, values: Sequence[object]) -> str:
+    """`sql` with each `?` outside quotes replaced by a value. Raises `ValueError` if the numbers do not match."""
+    left = list(values)
+
+    def put(found: re.Match[str]) -> str:
+        if found.group() != "?":
+            return found.group()
+        if not left:
+            raise ValueError("more places than values")
+        return scalar(left.pop(0))
+
+    text = re.sub(r"'(?:[^'\\]|''|\\.)*'|\"(?:[^\"]|\"\")*\"|\?", put, sql)
+    if left:
+        raise ValueError("more values than places")
+    return text
+
+
+def canonical(type_: str) -> str:
+    """A contract's type in canonical spelling: `int` is INTEGER, `numeric(9, 2)` DECIMAL(9,2)."""
+    text = " ".join(type_.upper().split())
+    sized = _SIZED.match(text)
+    if sized is None:
+        return _OTHER_NAMES.get(text, text)
+    base, size, scale = sized.groups()
+    base = base.strip()
+    if base in ("DECIMAL", "NUMERIC", "NUMBER"):
+        return f"DECIMAL({size},{scale or 0})"
+    return _OTHER_NAMES.get(base, base)
+
+
+def column_type(type_: str) -> str:
+    """The Snowflake type of a column of a contract's type. Nested types are VARIANT."""
+    name = canonical(type_)
+    if name.startswith("DECIMAL("):
+        return name.replace("DECIMAL", "NUMBER")
+    return _TYPES.get(name, "VARIANT")
+
+
+def told_type(data_type: str, precision: int | None, scale: int | None) -> str:
+    """The canonical type of a column as `information_schema.columns` tells it."""
+    if data_type in ("NUMBER", "DECIMAL", "FIXED"):
+        return "BIGINT" if not scale else f"DECIMAL({precision or 38},{scale})"
+    known = {"TEXT": "VARCHAR", "FLOAT": "DOUBLE", "BINARY": "BLOB", "TIMESTAMP_NTZ": "TIMESTAMP"}
+    return known.get(data_type, _OTHER_NAMES.get(data_type, data_type))
+
+
+def stored_type(type_: str) -> str:
+    """What `told_type` says of a column that was made with `column_type(type_)`."""
+    name = column_type(type_)
+    sized = re.match(r"NUMBER\((\d+),(\d+)\)", name)
+    return told_type("NUMBER", int(sized[1]), int(sized[2])) if sized else told_type(name, None, None)
+
+
+def create_table(name: str, columns: Sequence[tuple[str, str]], *, verb: str = "create table if not exists") -> str:
+    """CREATE TABLE with the columns of a contract."""
+    listed = ", ".join(f"{quote(column)} {column_type(type_)}" for column, type_ in columns)
+    return f"{verb} {name} ({listed})"
+
+
+def copy_into(table: str, stage: str) -> str:
+    """COPY the Parquet files of a stage into a table, all of them or none."""
+    return (
+        f"copy into {table} from {stage} file_format = (type = parquet) "
+        "match_by_column_name = case_insensitive on_error = abort_statement"
+    )
+
+
+# -- a load
+
+
+@dataclass(frozen=True)
+class Landed:
+    """A landing table: one text column `R0`… for each column of the contract, and what else is known of a row.
+
+    `X` is the JSON of columns outside the contract, `F` the file, `L` the line, `W` why the row cannot be read at all,
+    `Q` the raw row as JSON where the loader has already found it wanting.
+    """
+
+    table: str
+    columns: tuple[tuple[str, str], ...]
+
+    def create(self) -> str:
+        """The statement that makes it; it goes with the session."""
+        texts = ", ".join(f"R{i} varchar" for i in range(len(self.columns)))
+        return (
+            f"create temporary table {self.table} ({texts}, X varchar, F varchar, L number(38,0), W varchar, Q varchar)"
+        )
+
+    def insert(self, target: str, load_id: str, loaded_at: dt.datetime) -> str:
+        """The rows that fit, cast, into the target."""
+        names = ", ".join(quote(name) for name, _ in (*self.columns, *AUDIT))
+        return f"insert into {target} ({names}) {self.select(load_id, loaded_at)}"
+
+    def select(self, load_id: str, loaded_at: dt.datetime) -> str:
+        """The rows that fit, cast, with the audit columns."""
+        values = [f"{cast(f'R{i}', type_)} as {quote(name)}" for i, (name, type_) in enumerate(self.columns)]
+        audit = f"{literal(load_id)} as {quote('_load_id')}, {timestamp(loaded_at)} as {quote('_loaded_at')}"
+        extra = f"try_parse_json(X) as {quote('_extra')}"
+        return f"select {', '.join(values)}, {audit}, {extra} from {self.table} where not ({self._bad()})"
+
+    def quarantine(self, quarantine: str, *, table: str, load_id: str, at: dt.datetime) -> str:
+        """The rows that do not fit, with the column, the value and the reason, into the quarantine."""
+        errors = [
+            f"iff({bad}, {_error(literal(name), f'R{i}', literal(f'does not cast to {type_}'))}, null)"
+            for i, (name, type_) in enumerate(self.columns)
+            if (bad := misfit(f"R{i}", type_))
+        ]
+        errors.append(f"iff(W is not null, {_error('null', 'null', 'W')}, null)")
+        row = ", ".join(f"{literal(name)}, R{i}" for i, (name, _) in enumerate(self.columns))
+        names = ("load_id", "table_name", "file", "line", "errors", "raw", "quarantined_at")
+        return (
+            f"insert into {quarantine} ({', '.join(map(quote, names))}) "
+            f"select {literal(load_id)}, {literal(table)}, F, L, array_construct_compact({', '.join(errors)}), "
+            f"coalesce(try_parse_json(Q), object_construct_keep_null({row})), {timestamp(at)} "
+            f"from {self.table} where {self._bad()}"
+        )
+
+    def _bad(self) -> str:
+        tests = [bad for i, (_, type_) in enumerate(self.columns) if (bad := misfit(f"R{i}", type_))]
+        return " or ".join(["W is not null", *tests])
+
+
+def cast(raw: str, type_: str) -> str:
+    """SQL for a landed text as a value of the contract's type; NULL where it is none."""
+    name = canonical(check_type(raw, type_))
+    if column_type(name) == "VARCHAR":
+        return raw
+    if column_type(name) == "VARIANT":
+        return f"try_parse_json({raw})"
+    return f"try_cast(trim({raw}) as {column_type(name)})"
+
+
+def misfit(raw: str, type_: str) -> str | None:
+    """SQL that is true where a landed text is not a value of the contract's type; None if every text is one."""
+    name = canonical(type_)
+    if column_type(name) == "VARCHAR":
+        return None
+    failed = f"{cast(raw, type_)} is null"
+    if name in _RANGES:
+        low, high = _RANGES[name]
+        whole = f"regexp_like(trim({raw}), {literal(_WHOLE)})"
+        failed += f" or not {whole} or {cast(raw, type_)} not between {low} and {high}"
+    elif name in _FORMS:
+        failed += f" or not regexp_like(trim({raw}), {literal(_FORMS[name])})"
+    return f"({raw} is not null and ({failed}))"
+
+
+def _error(column: str, value: str, reason: str) -> str:
+    return f"object_construct_keep_null('column', {column}, 'value', {value}, 'reason', {reason})"
+
+
+# -- functions
+
+
+def create_function(name: str, function: PythonFunction, imports: Sequence[str]) -> str:
+    """CREATE FUNCTION … LANGUAGE PYTHON with the source in it.
+
+    https://docs.snowflake.com/en/sql-reference/sql/create-function
+    """
+    arguments = ", ".join(f"{quote(argument)} {column_type(type_)}" for argument, type_ in function.arguments)
+    parts = [
+        f"create or replace function {name}({arguments})",
+        f"returns {column_type(function.returns)}",
+        "language python",
+        "immutable" if function.deterministic else "volatile",
+        "runtime_version = '3.11'",
+        f"packages = ({', '.join(literal(package) for package in function.packages)})",
+        *([f"imports = ({', '.join(literal(file) for file in imports)})"] if imports else []),
+        f"handler = {literal(function.handler)}",
+        f"as {literal(function.source)}",
+    ]
+    return "\n".join(parts)
+
+
+def clone_name(relation: Relation, at: dt.datetime, suffix: str) -> str:
+    """What the clone that keeps a relation's state is called."""
+    return f"{relation.name}__{at:%Y%m%d%H%M%S}_{suffix}"
