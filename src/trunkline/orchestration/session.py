@@ -30,7 +30,7 @@ class Session:
 
     def __init__(self, project: Project, progress: Progress) -> None:
         self.project = project
-        self.dbt = Dbt(project.root, project.target.name, project.target.file.parent)
+        self.dbt = Dbt(project.root, project.target.name, project.target.file.parent, project.target.settings)
         self._progress = progress
 
     @cached_property

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from trunkline.errors import EngineError, ProjectError
+from trunkline.project.redact import redact
 from trunkline.transform.portable import Function, find_functions
 from trunkline.transform.snowpark import HANDLER, SNOWFLAKE_TYPES, handler_packages, handler_source
 
@@ -35,8 +36,10 @@ class NodeResult:
 class Dbt:
     """One dbt runner for one command: imported once, parsed once, its manifest reused by every invocation."""
 
-    def __init__(self, root: Path, target: str, profiles_dir: Path) -> None:
+    def __init__(self, root: Path, target: str, profiles_dir: Path, settings: Mapping[str, Any] | None = None) -> None:
+        """`settings` is the target's profile: what it holds of secrets is taken out of dbt's messages."""
         self._root = root
+        self._settings = settings or {}
         self._arguments = [
             "--project-dir",
             str(root),
@@ -61,7 +64,7 @@ class Dbt:
             result = self._invoke(["parse"], None)
         if not result.success:
             raise ProjectError(
-                f"dbt cannot parse the project: {_message(result.exception)}", file=self._root / "dbt_project.yml"
+                f"dbt cannot parse the project: {self._told(result.exception)}", file=self._root / "dbt_project.yml"
             )
         self._manifest = result.result
         for node in self._manifest.functions.values():
@@ -84,8 +87,8 @@ class Dbt:
 
         result = self._invoke(arguments, watch)
         if result.result is None:
-            raise EngineError(f"dbt build did not run: {_message(result.exception)}")
-        return [_node(item) for item in result.result]
+            raise EngineError(f"dbt build did not run: {self._told(result.exception)}")
+        return [self._node(item) for item in result.result]
 
     def _invoke(self, arguments: list[str], watch: Callable[[Any], None] | None) -> Any:
         with _quiet_environment():
@@ -96,6 +99,16 @@ class Dbt:
         if isinstance(result.exception, KeyboardInterrupt):  # dbt hands Ctrl-C over as a result
             raise KeyboardInterrupt
         return result
+
+    def _node(self, item: Any) -> NodeResult:
+        response: Mapping[str, Any] = item.adapter_response or {}
+        rows = response.get("rows_affected")
+        status = str(getattr(item.status, "value", item.status))
+        message = redact(str(item.message or ""), self._settings)
+        return NodeResult(item.node.unique_id, status, float(item.execution_time), message, rows)
+
+    def _told(self, exc: BaseException | None) -> str:
+        return " ".join(redact(str(exc), self._settings).split()) if exc is not None else "no reason given"
 
 
 def _give_handler(node: Any, function: Function, adapter: str) -> None:
@@ -130,17 +143,6 @@ def _python_is_not_jinja() -> Iterator[None]:
         yield
     finally:
         del FunctionParser.render_with_context
-
-
-def _node(item: Any) -> NodeResult:
-    response: Mapping[str, Any] = item.adapter_response or {}
-    rows = response.get("rows_affected")
-    status = str(getattr(item.status, "value", item.status))
-    return NodeResult(item.node.unique_id, status, float(item.execution_time), str(item.message or ""), rows)
-
-
-def _message(exc: BaseException | None) -> str:
-    return " ".join(str(exc).split()) if exc is not None else "no reason given"
 
 
 @contextlib.contextmanager

@@ -19,7 +19,7 @@ from trunkline.errors import ProjectError
 from trunkline.project.boundary import user_code
 from trunkline.transform import batch
 from trunkline.transform.portable import Function, find_functions
-from trunkline.transform.published import recall
+from trunkline.transform.published import Code, give, recall
 
 __all__ = ["Plugin", "arrow_function", "arrow_type", "load_function", "register"]
 
@@ -78,19 +78,9 @@ def register(conn: Any, project: Path) -> list[Function]:
     """
     functions = list(find_functions(project))
     for function in functions:
-        name = f"__py_{function.name}"
-        known = conn.execute("select count(*) from duckdb_functions() where function_name = ?", [name]).fetchall()
-        if known[0][0]:
-            conn.remove_function(name)
-        conn.create_function(
-            name,
-            arrow_function(function),
-            [kind for _, kind in function.arguments],
-            function.returns,
-            type="arrow",
-            null_handling="special",
-            side_effects=not function.deterministic,
-        )
+        types = [kind for _, kind in function.arguments]
+        code = Code(f"__py_{function.name}", arrow_function(function), types, function.returns, function.deterministic)
+        give(conn, code)
     return functions
 
 

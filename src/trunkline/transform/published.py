@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,10 @@ from trunkline.models.place import bundle_folder
 if TYPE_CHECKING:
     from trunkline.models.runtime import Scorer
 
-__all__ = ["recall"]
+__all__ = ["Code", "give", "recall"]
+
+# DuckDB does not hold on to the code it is given: see warehouse/duckdb.py.
+_KEPT: list[Callable[..., Any]] = []
 
 
 def recall(connection: Any, cursor: Any, project: Path, database: str) -> None:
@@ -27,21 +31,59 @@ def recall(connection: Any, cursor: Any, project: Path, database: str) -> None:
     known = f"select count(*) from duckdb_tables() where {mine} and table_name = 'publications'"
     if not cursor.execute(known).fetchall()[0][0]:
         return
-    name = '"' + database.replace('"', '""') + '"'
+    quoted = '"' + database.replace('"', '""') + '"'
     rows = cursor.execute(
-        f"select schema_name, function_name, arguments, reference, sha256 from {name}.{SCHEMA}.publications "
+        f"select schema_name, function_name, arguments, reference, sha256 from {quoted}.{SCHEMA}.publications "
         "qualify row_number() over (partition by schema_name, function_name order by publication_id desc) = 1"
     ).fetchall()
+    # a database file that Trunkline has open too has its functions already
+    there = {name for (name,) in cursor.execute("select function_name from duckdb_functions()").fetchall()}
     for schema, function, arguments, reference, sha256 in rows:
-        _register(connection, f"__py_{schema}.{function}", json.loads(arguments), _opener(project, reference, sha256))
+        if (name := f"__py_{schema}.{function}") not in there:
+            _register(connection, name, json.loads(arguments), _opener(project, reference, sha256))
+
+
+@dataclass(frozen=True)
+class Code:
+    """An Arrow function for a DuckDB connection; types are DuckDB's names."""
+
+    name: str
+    call: Callable[..., Any]
+    types: Sequence[str]
+    returns: str
+    deterministic: bool = True
+
+
+def give(connection: Any, code: Code) -> None:
+    """Make `code` callable on a connection, in place of what had its name there.
+
+    A database file that another connection of this process has open too is one instance for both: what the other one
+    gave cannot be replaced from here, and stays.
+    """
+    if connection.execute(f"select 1 from duckdb_functions() where function_name = {_literal(code.name)}").fetchall():
+        try:
+            connection.remove_function(code.name)
+        except Exception as exc:
+            if "No function by the name" not in str(exc):
+                raise
+            return
+    _KEPT.append(code.call)
+    connection.create_function(
+        code.name,
+        code.call,
+        list(code.types),
+        code.returns,
+        type="arrow",
+        null_handling="special",
+        side_effects=not code.deterministic,
+    )
 
 
 def _register(connection: Any, name: str, arguments: list[list[str]], scorer: Callable[[], Scorer]) -> None:
     from trunkline.models.function import RETURNS, over_arrow
 
     call = over_arrow([argument for argument, _ in arguments], scorer)
-    types = [type_ for _, type_ in arguments]
-    connection.create_function(name, call, types, RETURNS, type="arrow", null_handling="special")
+    give(connection, Code(name, call, [type_ for _, type_ in arguments], RETURNS))
 
 
 def _opener(project: Path, reference: str, sha256: str) -> Callable[[], Scorer]:

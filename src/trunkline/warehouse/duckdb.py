@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 _AUDIT = (("_load_id", "VARCHAR"), ("_loaded_at", "TIMESTAMP WITH TIME ZONE"), ("_extra", "JSON"))
 _TURN_SECONDS = 600.0
+# Code given to an instance of DuckDB. The instance may outlive the connection that gave it (a file opened twice in this
+# process), does not hold on to it, and would call freed memory.
+_KEPT: list[Callable[..., Any]] = []
 _HANDED = "trunkline_handed_rows"
 _ARROW_ROWS = 122_880  # DuckDB's own row group
 _COMMITS = "pg_advisory_xact_lock(8424637207)"  # any numbers that nobody else takes
@@ -38,10 +41,10 @@ _NETWORK = (
 def open_duckdb(settings: Mapping[str, Any], root: Path) -> DuckDB:
     """Open the target of a dbt-duckdb profile: `path`, `database`, `extensions`, `secrets`, `settings`, `attach`."""
     path = str(settings.get("path") or ":memory:")
-    config: dict[str, str | bool | int | float | list[str]] = {
-        "autoinstall_known_extensions": False,
-        "python_enable_replacements": False,
-    }
+    # a file is one instance for us and for dbt in this process, and DuckDB wants one configuration for it: dbt's
+    config = dict(settings.get("config_options") or {})
+    if path == ":memory:":
+        config |= {"autoinstall_known_extensions": False, "python_enable_replacements": False}
     try:
         connection = duckdb.connect(path if path == ":memory:" else str(root / path), config=config)
     except duckdb.Error as exc:
@@ -380,6 +383,7 @@ class DuckDB:
                 self._connection.remove_function(name)
             except duckdb.InvalidInputException:
                 return  # another connection of this process to the same database file gave it to both
+        _KEPT.append(call)
         connection: Any = self._connection  # its stubs know the options as enumerations, DuckDB takes their names
         connection.create_function(
             name,

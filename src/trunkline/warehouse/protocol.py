@@ -339,7 +339,11 @@ def open_warehouse(kind: str, settings: Mapping[str, Any], root: Path) -> Wareho
             f"no warehouse adapter for dbt type {kind!r}", hint=f"types: {', '.join(ADAPTERS)}; see profiles.yml"
         )
     module, _, attribute = ADAPTERS[kind].partition(":")
-    warehouse: Warehouse = getattr(import_module(module), attribute)(settings, root)
+    try:
+        adapter = import_module(module)
+    except ModuleNotFoundError as exc:
+        raise ProjectError(f"{exc.name} is not installed", hint=f"pip install 'trunkline[{kind}]'") from exc
+    warehouse: Warehouse = getattr(adapter, attribute)(settings, root)
     return warehouse
 
 

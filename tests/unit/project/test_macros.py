@@ -114,12 +114,12 @@ class Built:
 
 @pytest.fixture(scope="module", params=["emulator", *(["account"] if account("") else [])])
 def built(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Built]:
-    root, name = tmp_path_factory.mktemp("mini"), f"macros_{uuid.uuid4().hex[:12]}"
+    root, schema = tmp_path_factory.mktemp("mini"), f"macros_{uuid.uuid4().hex[:12]}"
     if request.param == "emulator":
         emulator = request.getfixturevalue("emulator")
-        profile = emulator.profile(name.upper(), schema=name)
+        profile = emulator.profile(schema.upper(), schema=schema)
     else:
-        emulator, profile = None, account(name)
+        emulator, profile = None, account(schema)
     assert profile is not None
     profile["query_tag"] = "mine"
     outputs = {"dev": {"type": "duckdb", "path": "dev.duckdb"}, "prod": profile}
@@ -134,11 +134,10 @@ def built(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         (root / f"models/{name}.sql").write_text(sql, encoding="utf-8")
     done = subprocess.run([sys.executable, "-c", RUN], cwd=root, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
-    said = [one for one in emulator.log() if name in one["sql"].lower()] if emulator else []
-    open("/tmp/e/said.json","w").write(json.dumps(said))
+    said = [one for one in emulator.log() if schema in one["sql"]] if emulator else []
     yield Built(root, profile, said)
     with connect(profile) as connection:
-        connection.cursor().execute(f"drop schema if exists {name}")
+        connection.cursor().execute(f"drop schema if exists {schema}")
 
 
 def test_every_template_has_the_same_macros() -> None:

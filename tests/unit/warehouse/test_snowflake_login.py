@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from trunkline.errors import ProjectError
+from trunkline.warehouse.protocol import open_warehouse
 from trunkline.warehouse.snowflake_login import arguments
 
 PROFILE = {"type": "snowflake", "account": "org_x-acc_1", "user": "me", "database": "db", "role": "r", "warehouse": "w"}
@@ -74,3 +76,11 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
         arguments({**PROFILE, "account": ""}, tmp_path)
     with pytest.raises(ProjectError, match="private_key_path"):
         arguments({**PROFILE, "private_key_path": "nowhere.p8"}, tmp_path)
+
+
+def test_without_the_connector_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "snowflake.connector", None)
+    monkeypatch.delitem(sys.modules, "trunkline.warehouse.snowflake", raising=False)
+    with pytest.raises(ProjectError, match=r"snowflake\.connector is not installed") as caught:
+        open_warehouse("snowflake", PROFILE, tmp_path)
+    assert "trunkline[snowflake]" in (caught.value.hint or "")
