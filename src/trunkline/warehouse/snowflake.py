@@ -134,7 +134,8 @@ class Snowflake:
 
     def tag(self, text: str) -> None:
         """The session's query tag: account_usage.query_history has it with each statement's cost."""
-        self.execute(f"alter session set query_tag = {literal(text)}")
+        own = str(self._settings.get("query_tag") or "")
+        self.execute(f"alter session set query_tag = {literal(snowflake_sql.tagged(own, text))}")
 
     # -- Records
 
@@ -280,8 +281,14 @@ class Snowflake:
         return self._engine().read_sealed(path, key)
 
     def unload(self, sql: str, folder: Path | str, tell: Tell) -> int:
-        """COPY INTO a stage, then GET. A `folder` that begins with `@` is a stage of the user's: nothing comes here."""
+        """COPY INTO a stage, then GET. A `folder` that begins with `@` is a stage of the user's: nothing comes here.
+
+        Snowflake unloads no times with a zone as Parquet: they become wall clocks of UTC.
+        """
         options = "file_format = (type = parquet) header = true max_file_size = 160000000"
+        with self._translated():
+            described = self._connection.cursor().describe(sql)
+        sql = snowflake_results.without_zones(sql, described)
         if str(folder).startswith("@"):
             return self._unloaded(f"copy into {folder} from ({sql}) {options}")
         with self._temporary("stage") as stage:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import base64
+import json
+import urllib.error
+import urllib.parse
+import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from trunkline.errors import ProjectError
+from trunkline.errors import EngineError, ProjectError, TransientError
 
 _SAME = (
     "account",
@@ -38,7 +43,7 @@ _SESSION = {
     "QUOTED_IDENTIFIERS_IGNORE_CASE": False,
     "LOCK_TIMEOUT": 600,
 }
-_NETWORK_SECONDS = 300
+_LOGIN_SECONDS, _NETWORK_SECONDS = 60, 300
 
 
 def arguments(settings: Mapping[str, Any], root: Path) -> dict[str, Any]:
@@ -52,6 +57,9 @@ def arguments(settings: Mapping[str, Any], root: Path) -> dict[str, Any]:
     found["account"] = str(found["account"]).replace("_", "-")
     if settings.get("authenticator") == "jwt":  # dbt's name for a token from elsewhere
         found["authenticator"] = "oauth"
+    if found.get("authenticator") == "oauth" and found.get("oauth_client_id") and found.get("oauth_client_secret"):
+        found["token"] = _access_token(found)
+        del found["oauth_client_id"], found["oauth_client_secret"]
     key = _private_key(settings, root)
     if key is not None:
         found["private_key"] = key
@@ -62,9 +70,33 @@ def arguments(settings: Mapping[str, Any], root: Path) -> dict[str, Any]:
         "session_parameters": {**_SESSION, **tag},
         "client_store_temporary_credential": True,  # externalbrowser: one log-in lasts
         "client_request_mfa_token": True,
-        "login_timeout": int(settings.get("connect_timeout") or 60),
+        "login_timeout": int(settings.get("connect_timeout") or _LOGIN_SECONDS),
         "network_timeout": int(settings.get("network_timeout") or _NETWORK_SECONDS),
     }
+
+
+def _access_token(settings: Mapping[str, Any]) -> str:
+    """An access token for the refresh token that `token` is when it comes with a client's id and secret, as for dbt.
+
+    https://docs.snowflake.com/en/user-guide/oauth-custom
+    """
+    host = settings.get("host") or f"{settings['account']}.snowflakecomputing.com"
+    place = f"{settings.get('protocol') or 'https'}://{host}:{settings.get('port') or 443}/oauth/token-request"
+    form = {"grant_type": "refresh_token", "refresh_token": settings.get("token"), "redirect_uri": "http://localhost"}
+    client = f"{settings['oauth_client_id']}:{settings['oauth_client_secret']}"
+    header = {"Authorization": f"Basic {base64.b64encode(client.encode()).decode()}"}
+    request = urllib.request.Request(place, urllib.parse.urlencode(form).encode(), header)
+    hint = "authorise again for a new refresh token (`token` in profiles.yml)"
+    try:
+        with urllib.request.urlopen(request, timeout=_LOGIN_SECONDS) as answer:
+            return str(json.load(answer)["access_token"])
+    except urllib.error.HTTPError as exc:
+        exc.close()
+        raise EngineError(f"Snowflake gives no access token: HTTP {exc.code}", hint=hint) from exc
+    except (OSError, ValueError) as exc:
+        raise TransientError(f"{host} cannot be reached for an access token: {exc}", hint="run it again") from exc
+    except KeyError as exc:
+        raise EngineError("Snowflake gives no access token", hint=hint) from exc
 
 
 def _private_key(settings: Mapping[str, Any], root: Path) -> bytes | None:
@@ -85,8 +117,6 @@ def _private_key(settings: Mapping[str, Any], root: Path) -> bytes | None:
 
 
 def _der(data: bytes, secret: bytes | None, where: Path | None) -> bytes:
-    import base64
-
     from cryptography.hazmat.primitives import serialization
 
     try:

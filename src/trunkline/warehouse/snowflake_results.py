@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from trunkline.errors import EngineError
-from trunkline.warehouse.snowflake_sql import unfold
+from trunkline.warehouse.snowflake_sql import exact, unfold
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -83,6 +83,15 @@ def _type(column: Any) -> pa.DataType:
         _BOOLEAN: pa.bool_(),
     }
     return simple.get(column.type_code, pa.string())
+
+
+def without_zones(sql: str, description: Sequence[Any]) -> str:
+    """The query with its instants as wall clocks of UTC; as it is if it has none."""
+    if not any(column.type_code in _INSTANTS for column in description):
+        return sql
+    names = [(exact(column.name), column.type_code in _INSTANTS) for column in description]
+    listed = ", ".join(f"cast(convert_timezone('UTC', {n}) as timestamp_ntz) as {n}" if at else n for n, at in names)
+    return f"select {listed} from ({sql})"
 
 
 def conform(table: pa.Table, schema: pa.Schema) -> pa.Table:

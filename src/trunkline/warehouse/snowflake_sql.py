@@ -8,6 +8,7 @@ a text is a date if it is written as ISO 8601 says, not if some engine can guess
 from __future__ import annotations
 
 import datetime as dt
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -86,6 +87,22 @@ def unfold(name: str) -> str:
 def quote(name: str) -> str:
     """A SQL identifier, folded and quoted."""
     return '"' + fold(name).replace('"', '""') + '"'
+
+
+def exact(name: str) -> str:
+    """The name of a result's column, as Snowflake tells it, as SQL."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def tagged(own: str, text: str) -> str:
+    """A query tag after the user's own; one that is a JSON object gets a key `trunkline` (as the dbt macros do)."""
+    try:
+        fields = json.loads(own) if own.startswith("{") else None
+    except ValueError:
+        fields = None
+    if isinstance(fields, dict):
+        return json.dumps({**fields, "trunkline": text.removeprefix("trunkline:")})
+    return f"{own} {text}".strip()
 
 
 def bare(*parts: str) -> str:

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import base64
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +15,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from trunkline.errors import ProjectError
+from trunkline.errors import EngineError, ProjectError
 from trunkline.warehouse.protocol import open_warehouse
 from trunkline.warehouse.snowflake_login import arguments
 
@@ -84,3 +88,48 @@ def test_without_the_connector_the_extra_is_named(tmp_path: Path, monkeypatch: p
     with pytest.raises(ProjectError, match=r"snowflake\.connector is not installed") as caught:
         open_warehouse("snowflake", PROFILE, tmp_path)
     assert "trunkline[snowflake]" in (caught.value.hint or "")
+
+
+@contextmanager
+def _token_server(status: int, body: bytes, seen: list[bytes]) -> Iterator[int]:
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            seen.append(
+                self.headers["Authorization"].encode() + b" " + self.rfile.read(int(self.headers["Content-Length"]))
+            )
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            """Nothing."""
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.handle_request)
+        thread.start()
+        try:
+            yield server.server_port
+        finally:
+            thread.join(10)
+
+
+def _oauth(port: int) -> dict[str, Any]:
+    client = {"oauth_client_id": "id", "oauth_client_secret": "s3cret", "token": "refresh"}
+    place = {"host": "127.0.0.1", "port": port, "protocol": "http"}
+    return {**PROFILE, "authenticator": "oauth", **client, **place}
+
+
+def test_a_refresh_token_is_exchanged_as_dbt_does(tmp_path: Path) -> None:
+    seen: list[bytes] = []
+    with _token_server(200, b'{"access_token": "fresh"}', seen) as port:
+        found = arguments(_oauth(port), tmp_path)
+    assert (found["token"], "oauth_client_secret" in found) == ("fresh", False)
+    assert b"refresh_token=refresh" in seen[0]
+    assert base64.b64encode(b"id:s3cret") in seen[0]
+
+
+def test_a_refused_refresh_token_says_so_and_shows_nothing(tmp_path: Path) -> None:
+    with _token_server(400, b"{}", []) as port, pytest.raises(EngineError, match="HTTP 400") as caught:
+        arguments(_oauth(port), tmp_path)
+    assert "authorise again" in str(caught.value)
+    assert "s3cret" not in str(caught.value)

@@ -9,7 +9,7 @@ import pytest
 from snowflake.connector.cursor import ResultMetadata
 
 from trunkline.errors import EngineError
-from trunkline.warehouse.snowflake_results import conform, schema_of
+from trunkline.warehouse.snowflake_results import conform, schema_of, without_zones
 
 
 def column(name: str, code: int, precision: int | None = None, scale: int | None = None) -> ResultMetadata:
@@ -43,3 +43,10 @@ def test_a_whole_number_beyond_64_bits_is_told() -> None:
     with pytest.raises(EngineError, match="'id' of the result does not fit int64") as caught:
         conform(table, schema_of(DESCRIPTION[:1]))
     assert "cast id" in (caught.value.hint or "")
+
+
+def test_instants_are_unloaded_as_wall_clocks_of_utc() -> None:
+    assert without_zones("select 1", DESCRIPTION) == "select 1"
+    assert without_zones("select * from t", [column("SEEN", 7), column("Odd Name", 2)]) == (
+        'select cast(convert_timezone(\'UTC\', "SEEN") as timestamp_ntz) as "SEEN", "Odd Name" from (select * from t)'
+    )

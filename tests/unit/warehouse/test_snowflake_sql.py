@@ -146,3 +146,16 @@ def test_a_function_and_where_its_files_are() -> None:
     )
     text = sql.create_function('"DB"."ANALYTICS"."TWICE"', function, ["@DB.TRUNKLINE.FUNCTIONS/model.zip"])
     pinned("function.sql", text + "\n")
+
+
+@pytest.mark.parametrize(
+    ("own", "tag"),
+    [
+        ("", "trunkline:train:delay"),
+        ("team", "team trunkline:train:delay"),
+        ('{"team": "a"}', '{"team": "a", "trunkline": "train:delay"}'),
+        ("{no json", "{no json trunkline:train:delay"),
+    ],
+)
+def test_a_tag_keeps_the_users_own(own: str, tag: str) -> None:
+    assert sql.tagged(own, "trunkline:train:delay") == tag
