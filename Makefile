@@ -38,6 +38,8 @@ lint: $(STAMP) ## style, types and import layers
 bench: $(STAMP_BENCH) ## the benchmarks beside their limits and peers
 	$(BIN)/python benchmarks/ingest.py
 	$(BIN)/python benchmarks/serving.py
+	$(BIN)/python benchmarks/functions.py
+	$(BIN)/python benchmarks/predict.py
 
 lock: ## resolve every version anew and write the constraints files
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed" >&2; exit 1; }
