@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import threading
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -224,12 +224,8 @@ class RegistrySuite:
 
     def test_threads_get_versions_of_their_own(self, registry: Registry, name: str, bundle: Path) -> None:
         _register(registry, name, bundle)
-        made: list[ModelVersion] = []
-        threads = [threading.Thread(target=lambda: made.append(_register(registry, name, bundle))) for _ in range(4)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        with ThreadPoolExecutor(4) as pool:
+            made = list(pool.map(lambda _: _register(registry, name, bundle), range(4)))
         assert sorted(version.version for version in made) == [2, 3, 4, 5]
         assert len({version.run_id for version in made}) == 4
 

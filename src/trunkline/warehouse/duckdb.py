@@ -116,9 +116,10 @@ class DuckDB:
             try:
                 self.execute(sql)
             except TransientError as exc:
-                if not _refused(exc.what):
+                if not own and not _refused(exc.what):
                     raise
-                self.execute(sql)  # another first use was about to make the catalog on the server; now it is there
+                with self.writing() if own else contextlib.nullcontext():  # another first use was making the catalog
+                    self.execute(sql)
 
     # -- Warehouse
 

@@ -69,8 +69,9 @@ def translate(exc: BaseException, settings: Mapping[str, Any], what: str = "") -
     text = f"{what}: {message}" if what else message
     code = f" (Snowflake {errno:06d})" if errno > 0 else ""
     if _is_network(errno):
+        # not transient: the connector itself has tried for minutes, and knows which requests may be sent twice
         hint = f"is {settings.get('host') or settings.get('account')} reachable? Then {_AGAIN}"
-        return TransientError(f"{text}{code}", hint=hint)
+        return EngineError(f"{text}{code}", hint=hint)
     for codes, passing, hint in _RULES:
         if errno in codes:
             return (TransientError if passing else EngineError)(f"{text}{code}", hint=_fill(hint, message, settings))

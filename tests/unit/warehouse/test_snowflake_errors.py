@@ -46,9 +46,16 @@ def test_a_refusal_names_the_sql_to_run(errno: int, message: str, mends: str) ->
     assert "s3cret" not in str(error)
 
 
-@pytest.mark.parametrize("errno", [250001, 250003, 290503, 253003, 625, 603])
+@pytest.mark.parametrize("errno", [625, 628, 603])
 def test_what_may_pass_is_transient(errno: int) -> None:
     assert isinstance(translate(OperationalError(msg="gone", errno=errno), PROFILE), TransientError)
+
+
+@pytest.mark.parametrize("errno", [250001, 250003, 290503, 253003])
+def test_what_the_connector_has_tried_for_long_is_not(errno: int) -> None:
+    error = translate(OperationalError(msg="gone", errno=errno), PROFILE)
+    assert not isinstance(error, TransientError)
+    assert error.hint == "is acc reachable? Then run the same command again"
 
 
 def test_values_of_rows_are_not_repeated() -> None:
