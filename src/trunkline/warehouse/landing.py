@@ -95,7 +95,7 @@ def _refused(width: int) -> str:
 
 
 def land_records(engine: Warehouse, columns: Sequence[tuple[str, str]], file: Path, folder: Path) -> list[Path]:
-    """The rows of an NDJSON or Parquet file as Parquet with just these columns, JSON as text."""
+    """The rows of an NDJSON or Parquet file as Parquet with just these columns, of the types `record_type` tells."""
     folder.mkdir(parents=True)
     if file.suffix == ".parquet":
         rows = f"read_parquet({literal(str(file))})"
@@ -107,6 +107,13 @@ def land_records(engine: Warehouse, columns: Sequence[tuple[str, str]], file: Pa
     return _numbered(folder)
 
 
+def record_type(type_: str) -> str:
+    """The type a record's column lands as: JSON and times as text, for engines read them from Parquet differently."""
+    return "VARCHAR" if type_.upper() in ("JSON", "TIMESTAMPTZ", *_CLOCKS) else type_
+
+
 def _record(name: str, type_: str) -> str:
-    quoted = load_sql.quote(name)
-    return f"cast({quoted} as varchar) as {quoted}" if type_.upper() == "JSON" else quoted
+    quoted, canonical = load_sql.quote(name), type_.upper().replace("TIMESTAMPTZ", "TIMESTAMP WITH TIME ZONE")
+    if canonical in _CLOCKS:
+        return f"{_CLOCKS[canonical].format(value=quoted)} as {quoted}"
+    return f"cast({quoted} as varchar) as {quoted}" if canonical == "JSON" else quoted

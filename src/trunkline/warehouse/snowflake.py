@@ -163,11 +163,11 @@ class Snowflake:
     ) -> Iterator[Callable[[], int]]:
         """The file lands in a temporary table; then one INSERT, with a key of the rows that are not there."""
         names = ", ".join(quote(name) for name, _ in columns)
-        values = ", ".join(f"parse_json({quote(n)})" if t.upper() == "JSON" else quote(n) for n, t in columns)
+        values = ", ".join(_value(quote(name), type_) for name, type_ in columns)
         with tempfile.TemporaryDirectory(prefix="trunkline-") as scratch, self._temporary("table") as table:
             files = landing.land_records(self._engine(), columns, file, Path(scratch) / "files")
-            texts = [(name, "VARCHAR" if type_.upper() == "JSON" else type_) for name, type_ in columns]
-            self.execute(snowflake_sql.create_table(table, texts, verb="create temporary table"))
+            landed = [(name, landing.record_type(type_)) for name, type_ in columns]
+            self.execute(snowflake_sql.create_table(table, landed, verb="create temporary table"))
             self._upload(files, table, lambda text, done=None: None)
             new = ""
             if key is not None:
@@ -194,7 +194,7 @@ class Snowflake:
             self._upload(files, table, tell)
             if rebuild:  # one statement, so that readers see the old table or the new one
                 select = landed.select(request.load_id, request.loaded_at)
-                self.execute(f"create or replace table {self.sql(request.target)} as {select}")
+                self.execute(f"create or replace table {self.sql(request.target)} copy grants as {select}")
             yield lambda: self._load(request, landed, rebuilt=rebuild)
 
     def _load(self, request: LoadRequest, landed: Landed, *, rebuilt: bool) -> LoadCounts:
@@ -238,18 +238,19 @@ class Snowflake:
         A view has no history: it is copied.
         """
         place = f"in schema {self._schema(relation)}"
-        like = literal(snowflake_sql.fold(relation.name).replace("_", "\\_"))
-        with self._cursor(f"show tables like {like} {place}") as cursor:
+        name = snowflake_sql.fold(relation.name)
+        with self._cursor(f"show tables like {literal(name)} {place}") as cursor:  # `_` is any character there
             names = [column.name for column in cursor.description]
             tables = [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+        tables = [table for table in tables if table["name"] == name]
         now = self.query("select current_timestamp()")[0][0].astimezone(dt.UTC)
         if tables and str(tables[0].get("retention_time") or "0") not in ("", "0"):
             return f"time-travel:{now.isoformat()}"
-        name = snowflake_sql.clone_name(relation, now, secrets.token_hex(3))
+        clone = snowflake_sql.clone_name(relation, now, secrets.token_hex(3))
         self.execute(f"create schema if not exists {self._schema(Relation(_SCHEMA, ''))}")
         how = f"clone {self.sql(relation)}" if tables else f"as select * from {self.sql(relation)}"
-        self.execute(f"create transient table {self.sql(Relation(_SCHEMA, name))} {how}")
-        return f"clone:{name}"
+        self.execute(f"create transient table {self.sql(Relation(_SCHEMA, clone))} {how}")
+        return f"clone:{clone}"
 
     def at(self, relation: Relation, snapshot: str) -> str:
         """Time travel, or the clone."""

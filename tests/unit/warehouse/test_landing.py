@@ -68,8 +68,10 @@ def test_lines_that_are_no_objects(engine: DuckDB, tmp_path: Path) -> None:
     assert sorted(row[7] for row in rows if row[7]) == ["not a JSON object"] * 2
 
 
-def test_records_keep_their_types_and_json_is_text(engine: DuckDB, tmp_path: Path) -> None:
+def test_records_keep_their_types_but_json_and_times_are_text(engine: DuckDB, tmp_path: Path) -> None:
     file = tmp_path / "p.ndjson"
-    file.write_text('{"id": "a", "n": 1, "row": {"x": 1}}\n')
-    (landed,) = land_records(engine, (("id", "varchar"), ("n", "bigint"), ("row", "json")), file, tmp_path / "landed")
-    assert engine.query(f"select id, n, typeof(n), \"row\" from '{landed}'") == [("a", 1, "BIGINT", '{"x":1}')]
+    file.write_text('{"id": "a", "n": 1, "row": {"x": 1}, "at": "2026-01-01T10:00:00.5+02:00"}\n')
+    columns = (("id", "varchar"), ("n", "bigint"), ("row", "json"), ("at", "timestamptz"))
+    (landed,) = land_records(engine, columns, file, tmp_path / "landed")
+    (row,) = engine.query(f'select id, n, typeof(n), "row", "at" from \'{landed}\'')
+    assert row == ("a", 1, "BIGINT", '{"x":1}', "2026-01-01 08:00:00.500000+00:00")
