@@ -15,12 +15,13 @@ from trunkline.project.redact import redact
 from trunkline.warehouse import catalog, load_sql, profile_sql, scan
 from trunkline.warehouse.load_sql import literal, quote
 from trunkline.warehouse.protocol import LoadCounts, LoadRequest, PythonFunction, Relation, Tell, Written
+from trunkline.warehouse.retry import again
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 _AUDIT = (("_load_id", "VARCHAR"), ("_loaded_at", "TIMESTAMP WITH TIME ZONE"), ("_extra", "JSON"))
-_TURN_SECONDS = 600.0
+_TURN_SECONDS, _FIRST_USE_SECONDS = 600.0, 30.0
 # Code given to an instance of DuckDB. The instance may outlive the connection that gave it (a file opened twice in this
 # process), does not hold on to it, and would call freed memory.
 _KEPT: list[Callable[..., Any]] = []
@@ -111,15 +112,21 @@ class DuckDB:
         if own and path.startswith("ducklake:sqlite:") and not attachment.get("read_only"):
             more.append("meta_journal_mode 'WAL'")  # so that a reader does not hold up the writer
         new = own and file is not None and not file.exists()
-        with self.writing() if new else contextlib.nullcontext():  # two first uses must not both make the catalog
-            sql = profile_sql.attach(attachment, alias, *more)
-            try:
+        sql = profile_sql.attach(attachment, alias, *more)
+        try:
+            with self.writing() if new else contextlib.nullcontext():  # two first uses must not both make the catalog
                 self.execute(sql)
-            except TransientError as exc:
-                if not own and not _refused(exc.what):
-                    raise
-                with self.writing() if own else contextlib.nullcontext():  # another first use was making the catalog
-                    self.execute(sql)
+            return
+        except TransientError as exc:
+            if not own and not _refused(exc.what):
+                raise
+
+        def attach() -> None:
+            with self.writing() if own else contextlib.nullcontext():
+                self.execute(sql)
+
+        # another first use was making the catalog: its file was there, its tables were not
+        again(attach, lambda text, done=None: None, patience=_FIRST_USE_SECONDS)
 
     # -- Warehouse
 
