@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from trunkline.cli.options import common, root_of, session
+from trunkline.cli.options import common, root_of, session, without_target
 from trunkline.cli.show import Show
 
 if TYPE_CHECKING:
     from trunkline.transform.agreement import Agreement, Difference
     from trunkline.transform.portable import Function
-
-F = TypeVar("F", bound=Callable[..., Any])
 
 _EPILOG = "Examples: trunkline functions list · trunkline functions test crosswind --rows 10000"
 
@@ -26,23 +23,8 @@ def command() -> None:
     """The functions of functions/*.py, which run in DuckDB and in Snowflake alike."""
 
 
-def _options(function: F) -> F:
-    for option in (
-        click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of text."),
-        click.option(
-            "--project",
-            "-p",
-            type=click.Path(path_type=Path, file_okay=False),
-            metavar="DIR",
-            help="The project folder; default: the nearest one upwards.",
-        ),
-    ):
-        function = option(function)
-    return function
-
-
 @command.command("list", epilog="Examples: trunkline functions list · trunkline functions list --json")
-@_options
+@without_target
 def list_command(project: Path | None, as_json: bool) -> None:
     """Show every function: kind, types, packages and file."""
     from trunkline.orchestration.functions import list_functions
@@ -79,7 +61,7 @@ def _row(function: Function) -> tuple[str, ...]:
 @click.argument("name", required=False)
 @click.option("--rows", default=2500, show_default=True, type=click.IntRange(1, 1_000_000), help="Random rows to try.")
 @click.option("--seed", default=0, show_default=True, help="The same seed gives the same rows.")
-@_options
+@without_target
 def test_command(name: str | None, rows: int, seed: int, project: Path | None, as_json: bool) -> None:
     """Try functions on random rows: plain, in DuckDB, and as Snowflake calls them. Exit code 2 if they differ."""
     from trunkline.orchestration.functions import try_functions

@@ -16,21 +16,25 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 
+_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of text.")
+_project = click.option(
+    "--project",
+    "-p",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="The project folder; default: the nearest one upwards.",
+)
+
+
 def common(function: F) -> F:
     """`--project`, `--target`, `--json`: handed to the command as `where`."""
-    for option in (
-        click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of text."),
-        click.option("--target", "-t", metavar="NAME", help="The dbt target; default: that of profiles.yml."),
-        click.option(
-            "--project",
-            "-p",
-            type=click.Path(path_type=Path, file_okay=False),
-            metavar="DIR",
-            help="The project folder; default: the nearest one upwards.",
-        ),
-    ):
-        function = option(function)
-    return function
+    target = click.option("--target", "-t", metavar="NAME", help="The dbt target; default: that of profiles.yml.")
+    return _project(target(_json(function)))
+
+
+def without_target(function: F) -> F:
+    """`--project`, `--json`: for commands that open no target."""
+    return _project(_json(function))
 
 
 def root_of(project: Path | None) -> Path:

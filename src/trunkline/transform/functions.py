@@ -19,7 +19,8 @@ from trunkline.errors import ProjectError
 from trunkline.project.boundary import user_code
 from trunkline.transform import batch
 from trunkline.transform.portable import Function, find_functions
-from trunkline.transform.published import Code, give, recall
+from trunkline.transform.published import recall
+from trunkline.warehouse.arrow_functions import Code, give
 
 __all__ = ["Plugin", "arrow_function", "arrow_type", "load_function", "register"]
 

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trunkline.errors import IntegrityError
 from trunkline.ledger.schema import SCHEMA
 from trunkline.models.place import bundle_folder
+from trunkline.warehouse.arrow_functions import Code, give
+from trunkline.warehouse.load_sql import literal, quote
 
 if TYPE_CHECKING:
     from trunkline.models.runtime import Scorer
 
-__all__ = ["Code", "give", "recall"]
-
-# DuckDB does not hold on to the code it is given: see warehouse/duckdb.py.
-_KEPT: list[Callable[..., Any]] = []
+__all__ = ["recall"]
 
 
 def recall(connection: Any, cursor: Any, project: Path, database: str) -> None:
@@ -27,13 +25,12 @@ def recall(connection: Any, cursor: Any, project: Path, database: str) -> None:
     `cursor` reads the ledger. The functions go to its `connection`: those of a cursor are freed with it, while they
     can still be called from others. No bundle is read before its function is called.
     """
-    mine = f"lower(database_name) = {_literal(database.lower())} and schema_name = '{SCHEMA}'"
+    mine = f"lower(database_name) = {literal(database.lower())} and schema_name = '{SCHEMA}'"
     known = f"select count(*) from duckdb_tables() where {mine} and table_name = 'publications'"
     if not cursor.execute(known).fetchall()[0][0]:
         return
-    quoted = '"' + database.replace('"', '""') + '"'
     rows = cursor.execute(
-        f"select schema_name, function_name, arguments, reference, sha256 from {quoted}.{SCHEMA}.publications "
+        f"select schema_name, function_name, arguments, reference, sha256 from {quote(database)}.{SCHEMA}.publications "
         "qualify row_number() over (partition by schema_name, function_name order by publication_id desc) = 1"
     ).fetchall()
     # a database file that Trunkline has open too has its functions already
@@ -41,42 +38,6 @@ def recall(connection: Any, cursor: Any, project: Path, database: str) -> None:
     for schema, function, arguments, reference, sha256 in rows:
         if (name := f"__py_{schema}.{function}") not in there:
             _register(connection, name, json.loads(arguments), _opener(project, reference, sha256))
-
-
-@dataclass(frozen=True)
-class Code:
-    """An Arrow function for a DuckDB connection; types are DuckDB's names."""
-
-    name: str
-    call: Callable[..., Any]
-    types: Sequence[str]
-    returns: str
-    deterministic: bool = True
-
-
-def give(connection: Any, code: Code) -> None:
-    """Make `code` callable on a connection, in place of what had its name there.
-
-    A database file that another connection of this process has open too is one instance for both: what the other one
-    gave cannot be replaced from here, and stays.
-    """
-    if connection.execute(f"select 1 from duckdb_functions() where function_name = {_literal(code.name)}").fetchall():
-        try:
-            connection.remove_function(code.name)
-        except Exception as exc:
-            if "No function by the name" not in str(exc):
-                raise
-            return
-    _KEPT.append(code.call)
-    connection.create_function(
-        code.name,
-        code.call,
-        list(code.types),
-        code.returns,
-        type="arrow",
-        null_handling="special",
-        side_effects=not code.deterministic,
-    )
 
 
 def _register(connection: Any, name: str, arguments: list[list[str]], scorer: Callable[[], Scorer]) -> None:
@@ -97,7 +58,3 @@ def _opener(project: Path, reference: str, sha256: str) -> Callable[[], Scorer]:
         return Scorer(Bundle.open(place, expect_sha256=sha256))
 
     return opened
-
-
-def _literal(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"

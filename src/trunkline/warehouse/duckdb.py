@@ -13,6 +13,7 @@ import duckdb
 from trunkline.errors import ContractError, EngineError, SourceError, TransientError
 from trunkline.project.redact import redact
 from trunkline.warehouse import catalog, load_sql, profile_sql, scan
+from trunkline.warehouse.arrow_functions import Code, give
 from trunkline.warehouse.load_sql import literal, quote
 from trunkline.warehouse.protocol import LoadCounts, LoadRequest, PythonFunction, Relation, Tell, Written
 from trunkline.warehouse.retry import again
@@ -22,9 +23,6 @@ if TYPE_CHECKING:
 
 _AUDIT = (("_load_id", "VARCHAR"), ("_loaded_at", "TIMESTAMP WITH TIME ZONE"), ("_extra", "JSON"))
 _TURN_SECONDS, _FIRST_USE_SECONDS = 600.0, 30.0
-# Code given to an instance of DuckDB. The instance may outlive the connection that gave it (a file opened twice in this
-# process), does not hold on to it, and would call freed memory.
-_KEPT: list[Callable[..., Any]] = []
 _HANDED = "trunkline_handed_rows"
 _ARROW_ROWS = 122_880  # DuckDB's own row group
 _COMMITS = "pg_advisory_xact_lock(8424637207)"  # any numbers that nobody else takes
@@ -385,23 +383,8 @@ class DuckDB:
 
     def recall_function(self, function: PythonFunction, call: Callable[..., pa.Array]) -> None:
         """`call` as the Arrow function `__py_<schema>.<name>` of this connection."""
-        name = _code_name(function)
-        if self.query(f"select count(*) from duckdb_functions() where function_name = {literal(name)}")[0][0]:
-            try:
-                self._connection.remove_function(name)
-            except duckdb.InvalidInputException:
-                return  # another connection of this process to the same database file gave it to both
-        _KEPT.append(call)
-        connection: Any = self._connection  # its stubs know the options as enumerations, DuckDB takes their names
-        connection.create_function(
-            name,
-            call,
-            [type_ for _, type_ in function.arguments],
-            function.returns,
-            type="arrow",
-            null_handling="special",
-            side_effects=not function.deterministic,
-        )
+        types = [type_ for _, type_ in function.arguments]
+        give(self._connection, Code(_code_name(function), call, types, function.returns, function.deterministic))
 
     # -- FileLoader
 

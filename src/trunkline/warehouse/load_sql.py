@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from trunkline.errors import ContractError
+from trunkline.warehouse import literals
 
 _INTEGERS = re.compile(r"^(u?(tiny|small|big|huge)?int(eger)?|int[1248]|long|short)$", re.IGNORECASE)
 _TEXT = re.compile(r"^(varchar|text|string|char|bpchar|character varying)(\s*\(\s*\d+\s*\))?$", re.IGNORECASE)
@@ -106,33 +107,11 @@ def inline(sql: str, values: Sequence[object]) -> str:
     DuckDB imports pandas (0.4 s) to bind a parameter. Raises `TypeError` for a value that is no SQL scalar, and
     `ValueError` if the numbers do not match.
     """
-    left = list(values)
-
-    def put(found: re.Match[str]) -> str:
-        if found.group() != "?":
-            return found.group()
-        if not left:
-            raise ValueError("more places than values")
-        return _scalar(left.pop(0))
-
-    text = re.sub(r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|\?", put, sql)
-    if left:
-        raise ValueError("more values than places")
-    return text
+    return literals.inline(sql, values, _scalar, r"'(?:[^']|'')*'")
 
 
 def _scalar(value: object) -> str:
-    if value is None:
-        return "null"
-    if isinstance(value, str):
-        return literal(value)
-    if isinstance(value, dt.datetime):
-        return timestamp(value)
-    if isinstance(value, bool | int):
-        return str(value).lower()
-    if isinstance(value, float):
-        return f"cast({literal(repr(value))} as double)"
-    raise TypeError(f"{type(value).__name__} is no SQL scalar")
+    return literals.scalar(value, literal, timestamp)
 
 
 def move_rejects(

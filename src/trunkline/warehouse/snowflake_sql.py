@@ -13,6 +13,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from trunkline.warehouse import literals
 from trunkline.warehouse.load_sql import check_type
 from trunkline.warehouse.protocol import PythonFunction, Relation
 
@@ -117,17 +118,7 @@ def literal(text: str) -> str:
 
 def scalar(value: object) -> str:
     """A value as SQL. Raises `TypeError` for what is no SQL scalar."""
-    if value is None:
-        return "null"
-    if isinstance(value, str):
-        return literal(value)
-    if isinstance(value, dt.datetime):
-        return timestamp(value)
-    if isinstance(value, bool | int):
-        return str(value).lower()
-    if isinstance(value, float):
-        return f"cast({literal(repr(value))} as double)"
-    raise TypeError(f"{type(value).__name__} is no SQL scalar")
+    return literals.scalar(value, literal, timestamp)
 
 
 def timestamp(at: dt.datetime) -> str:
@@ -137,19 +128,7 @@ def timestamp(at: dt.datetime) -> str:
 
 def inline(sql: str, values: Sequence[object]) -> str:
     """`sql` with each `?` outside quotes replaced by a value. Raises `ValueError` if the numbers do not match."""
-    left = list(values)
-
-    def put(found: re.Match[str]) -> str:
-        if found.group() != "?":
-            return found.group()
-        if not left:
-            raise ValueError("more places than values")
-        return scalar(left.pop(0))
-
-    text = re.sub(r"'(?:[^'\\]|''|\\.)*'|\"(?:[^\"]|\"\")*\"|\?", put, sql)
-    if left:
-        raise ValueError("more values than places")
-    return text
+    return literals.inline(sql, values, scalar, r"'(?:[^'\\]|''|\\.)*'")
 
 
 def canonical(type_: str) -> str:
