@@ -32,7 +32,8 @@ from trunkline.models.signature import Signature
 from trunkline.training.features import prepare
 from trunkline.training.run import TrainSpec, train
 from trunkline.warehouse.duckdb import DuckDB, open_duckdb
-from trunkline.warehouse.protocol import PythonFunction, Relation
+from trunkline.warehouse.protocol import PythonFunction
+from trunkline.warehouse.relation import Relation
 
 BATCH = 2048
 CATEGORIES = {"carrier": 15, "origin": 3, "destination": 95, "plane_manufacturer": 27, "plane_model": 83}

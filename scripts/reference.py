@@ -19,7 +19,7 @@ import msgspec
 from trunkline import errors
 from trunkline.cli.main import COMMANDS, _trunkline
 from trunkline.ledger.schema import TABLES
-from trunkline.project import config, deploy, sources
+from trunkline.project import config, connectors, deploy
 
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "docs" / "reference"
@@ -48,7 +48,11 @@ def configuration() -> str:
         "dbt's own files are unchanged. These keys are Trunkline's; an unknown key is an error with the close match.\n",
         *_struct("`trunkline.yml`", config.Config),
         *_struct("`deploy/NAME.yml`", deploy.DeploymentFile),
-        *_struct("`config.meta.trunkline` of a source table, `connector: files`", sources.FilesOptions),
+        *(
+            line
+            for name, kind in connectors.CONNECTORS.items()
+            for line in _struct(f"`config.meta.trunkline` of a source or a source table, `connector: {name}`", kind)
+        ),
     ]
     return "\n".join(parts)
 

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from trunkline.graph.step import Step
 from trunkline.ledger.ledger import Ledger
+from trunkline.project.secrets import Secrets
 from trunkline.registry.protocol import Registry
 from trunkline.warehouse.protocol import Observable, Warehouse
 
@@ -34,11 +35,15 @@ class StepResult:
 
 @dataclass(frozen=True)
 class Job:
-    """One step to run: its fingerprint's value, and the outputs of the steps it needs, by step name."""
+    """One step to run: its fingerprint's value, and the outputs of the steps it needs, by step name.
+
+    `refresh` asks for a load from the beginning, into a table made anew.
+    """
 
     step: Step
     fingerprint: str
     inputs: Mapping[str, Mapping[str, Any]]
+    refresh: bool = False
 
 
 @dataclass(frozen=True)
@@ -57,6 +62,7 @@ class StepContext:
     registry: Callable[[], Registry]
     progress: Progress
     vault_key: Callable[[], bytes]
+    secrets: Secrets
     who: str
     git_commit: Callable[[], str | None]
     seed: int = 1

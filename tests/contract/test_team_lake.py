@@ -125,7 +125,7 @@ WRITER = """
 import json, sys
 from pathlib import Path
 from trunkline.warehouse.duckdb import open_duckdb
-from trunkline.warehouse.protocol import Relation
+from trunkline.warehouse.relation import Relation
 from trunkline.warehouse.retry import again
 
 settings, who, tables = json.loads(sys.argv[1]), int(sys.argv[2]), sys.argv[3].split(",")

@@ -14,7 +14,7 @@ import yaml
 
 from tests.e2e.conftest import Project, copy_of
 from tests.emulator import running
-from trunkline.warehouse.protocol import Relation
+from trunkline.warehouse.relation import Relation
 from trunkline.warehouse.snowflake import open_snowflake
 
 SEED = "code,label,share\nde,Germany,0.5\nfr,France,0.25\n"

@@ -23,20 +23,20 @@ def run_steps(
     as_json: bool,
     force: bool = False,
     kinds: Sequence[str] = (),
+    refresh: bool = False,
 ) -> None:
     """Plan, run what is stale among `kinds`, show each step and a closing line. Raises the first step's error."""
-    from trunkline.orchestration.planning import plan_for
+    from trunkline.orchestration.planning import run_selected
 
     show, clock = Show(as_json=as_json), time.perf_counter()
     with session(project, target, show) as opened:
-        compiled, plan = plan_for(opened, select, kinds=kinds, force=force)
-        ended: list[Ended] = []
-        if plan.stale:
-            from trunkline.orchestration.local import execute
-
-            with show.working():
-                ended = execute(opened, compiled.graph, plan, lambda e: _show(show, e))
-        _close(show, ended, sum(e.selected and not e.reason for e in plan.entries), time.perf_counter() - clock)
+        with show.working():
+            ended, plan = run_selected(
+                opened, select, lambda e: _show(show, e), kinds=kinds, force=force or refresh, refresh=refresh
+            )
+        done = {e.name for e in ended}
+        fresh = sum(e.selected and not e.reason and e.step.name not in done for e in plan.entries)
+        _close(show, ended, fresh, time.perf_counter() - clock)
 
 
 def _show(show: Show, ended: Ended) -> None:

@@ -15,7 +15,8 @@ from trunkline.datasets.vault import sealed_file
 from trunkline.errors import DatasetError, EngineError, did_you_mean
 from trunkline.graph.step import Step
 from trunkline.project.files import content_digest
-from trunkline.warehouse.protocol import ParquetWriter, Relation, Snapshots, Warehouse
+from trunkline.warehouse.protocol import ParquetWriter, Snapshots, Warehouse
+from trunkline.warehouse.relation import Relation
 
 PARTS = ("train", "validation", "test")
 

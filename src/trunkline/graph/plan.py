@@ -9,6 +9,8 @@ from typing import Any
 from trunkline.graph.graph import Graph
 from trunkline.graph.step import Fingerprint, Step, fingerprint
 
+POLLED = "its source is asked each time"
+
 
 @dataclass(frozen=True)
 class Past:
@@ -40,6 +42,11 @@ class Plan:
         """What has to run."""
         return tuple(entry for entry in self.entries if entry.reason and entry.selected)
 
+    @property
+    def polls(self) -> Plan:
+        """The part that asks sources what they have: it comes first, for the rest depends on the answers."""
+        return Plan(tuple(entry for entry in self.stale if entry.step.polled))
+
 
 def make_plan(
     graph: Graph,
@@ -48,11 +55,12 @@ def make_plan(
     selected: Set[str],
     exists: Callable[[Step, Past], bool],
     force: bool = False,
+    asked: Set[str] = frozenset(),
 ) -> Plan:
     """Compare every step's fingerprint with that of its last success.
 
     `exists` says whether what a success left behind is still there. A step whose input is stale is stale: what it
-    needs is about to change.
+    needs is about to change. A polled step runs unless it was `asked` already, and makes nothing stale by that alone.
     """
     values: dict[str, str] = {}
     stale: set[str] = set()
@@ -61,6 +69,11 @@ def make_plan(
         print_ = fingerprint(step, values)
         values[step.name] = print_.value
         last = past.get(step.name)
+        if step.polled:
+            reason = None if step.name in asked else POLLED if last else "never ran"
+            stale |= set() if last else {step.name}
+            entries.append(Planned(step, print_, reason, step.name in selected))
+            continue
         reason = "asked for by --force" if force and step.name in selected else _reason(step, print_, last, exists)
         if reason is None and any(need in stale for need in step.needs):
             reason = _upstream(step, stale)

@@ -16,7 +16,8 @@ class Step:
     `needs` are steps whose output goes in: they are part of the fingerprint. `after` are steps that must have
     succeeded first (tests), without their output going in. `code` is a digest of the code that runs; `config` is
     plain data handed to the runner; `versions` are the libraries that shape the output; `where` is the user's file and
-    line, for messages only.
+    line, for messages only. What a `polled` step reads can change without our knowing: it runs whenever it is asked
+    for, and what is below it is stale only if that brought something new.
     """
 
     name: str
@@ -27,6 +28,7 @@ class Step:
     config: Mapping[str, Any] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
     where: str = field(default="", compare=False)
+    polled: bool = field(default=False, compare=False)
 
     @property
     def subject(self) -> str:

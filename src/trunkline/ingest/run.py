@@ -1,179 +1,225 @@
-"""One ingest step: new files into the raw table, in one transaction with quarantine and ledger."""
+"""One ingest step: what a source has that is new, each batch in one transaction with quarantine and ledger."""
 
 from __future__ import annotations
 
 import datetime as dt
 import shutil
-from contextlib import ExitStack
-from dataclasses import dataclass
+from collections.abc import Mapping
+from contextlib import ExitStack, closing, nullcontext
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from trunkline.context import Job, StepContext, StepResult
-from trunkline.errors import ContractError, EngineError, SourceError, TransientError, UserError
-from trunkline.graph.step import Step
-from trunkline.ingest import files
+from trunkline.errors import EngineError, TransientError, TrunklineError
+from trunkline.ingest.protocol import CONNECTORS, Batch, Piece, Reach, Since, Source, Table
 from trunkline.ledger.ids import new_id
-from trunkline.warehouse.protocol import FileLoader, FileScan, LoadCounts, LoadRequest, Relation, turn
+from trunkline.ledger.ledger import LoadedFile
+from trunkline.warehouse.load import Column, Contract, LoadCounts, LoadRequest
+from trunkline.warehouse.protocol import Loader, turn
+from trunkline.warehouse.relation import Relation
 from trunkline.warehouse.retry import again
 
 
 def run(job: Job, ctx: StepContext) -> StepResult:
-    """Load what is new. Killed at any moment it leaves either nothing or everything of this load.
+    """Load what is new. Killed at any moment it leaves whole batches only, and goes on from there the next time.
 
-    Where another writer came first, or the warehouse was away for a moment, it looks and loads again.
+    Where another writer came first, or the source or the warehouse was away for a moment, it looks and loads again.
     """
     return again(lambda: _run(job, ctx), ctx.progress)
 
 
 def _run(job: Job, ctx: StepContext) -> StepResult:
-    warehouse = ctx.warehouse
-    if not isinstance(warehouse, FileLoader):
-        raise EngineError(f"the {warehouse.name} warehouse cannot scan files yet")
+    if not isinstance(ctx.warehouse, Loader):
+        raise EngineError(f"the {ctx.warehouse.name} warehouse takes no loads")
     ctx.ledger.prepare()
-    load = _Load(job.step, ctx, new_id("load"), ctx.now())
+    ingest = _Ingest(job, ctx, ctx.warehouse)
     try:
-        with turn(ctx.warehouse):  # the list of loaded files must not change between the look and the load
-            replace = job.step.config["load"] == "replace" or load.contract_changed()
-            new = load.changed_set() if replace else load.new_files()
-            counts = load.carry_out(warehouse, new, replace=replace) if new else None
-    except (SourceError, ContractError) as exc:
-        raise load.located(exc) from exc
+        ingest.scratch.mkdir(parents=True)
+        source = ingest.open()
+        with turn(ctx.warehouse) if source.exclusive else nullcontext():
+            since = ingest.since()
+            with closing(source.batches(since)) as batches:  # type: ignore[type-var]  # generators, closed early
+                for batch in batches:
+                    ingest.commit(batch)
+    except TrunklineError as exc:
+        raise ingest.located(exc) from exc
     finally:
-        shutil.rmtree(load.scratch, ignore_errors=True)
-    return _result(load.relation, counts, len(new))
+        shutil.rmtree(ingest.scratch, ignore_errors=True)
+    return ingest.result()
 
 
-@dataclass(frozen=True)
-class _Load:
-    step: Step
-    ctx: StepContext
-    load_id: str
-    started_at: dt.datetime
+def tables(config: Mapping[str, Any]) -> tuple[Table, ...]:
+    """The tables of an ingest step's config."""
+    return tuple(
+        Table(
+            source=item["source"],
+            relation=Relation(**item["relation"]),
+            contract=Contract(
+                tuple(Column.from_json(column) for column in item["contract"]),
+                tuple(item["key"]),
+                item["deleted"],
+                item["order"],
+                item["policy"],
+            ),
+            load=item["load"],
+            options=item["options"],
+        )
+        for item in config["tables"]
+    )
 
-    @property
-    def source(self) -> str:
-        return str(self.step.config["source"])
 
-    @property
-    def relation(self) -> Relation:
-        return Relation(**self.step.config["relation"])
+class _Ingest:
+    def __init__(self, job: Job, ctx: StepContext, warehouse: Loader) -> None:
+        self._job = job
+        self._ctx = ctx
+        self._loader = warehouse
+        self.tables = {table.source: table for table in tables(job.step.config)}
+        self.scratch: Path = ctx.state / "tmp" / new_id("ingest")
+        self._latest: str | None = None
+        self._counts: dict[str, LoadCounts] = {}
+        self._files = 0
 
-    @property
-    def scratch(self) -> Path:
-        return self.ctx.state / "tmp" / self.load_id
+    def open(self) -> Source:
+        """The connector's source."""
+        config = self._job.step.config
+        module, _, attribute = CONNECTORS[config["connector"]].partition(":")
+        reach = Reach(
+            name=self._job.step.subject,
+            tables=tuple(self.tables.values()),
+            config=config,
+            root=self._ctx.root,
+            scratch=self.scratch,
+            warehouse=self._ctx.warehouse,
+            reader=self._loader.reader,
+            secret=self._ctx.secrets.resolve,
+            progress=self._ctx.progress,
+            now=self._ctx.now,
+        )
+        source: Source = getattr(import_module(module), attribute)(reach)
+        return source
 
-    @property
-    def wanted(self) -> list[list[Any]]:
-        """Path, digest and size of every file the source means now."""
-        return [list(item) for item in self.step.config["files"]]
-
-    def contract_changed(self) -> bool:
-        """Whether the table's rows were held to another contract; such a table is made anew from its files.
-
-        Raises `ContractError` if rows would be lost: the table is appended to, and one of its files is not there.
-        """
-        last = self.ctx.ledger.read("loads", "where source = ? order by load_id desc limit 1", [self.source])
-        if not last or last[0]["contract"] == self.step.config["contract"] or not self._there():
-            return False
-        gone = sorted(set(self.ctx.ledger.loaded_files(self.source)) - {path for path, _, _ in self.wanted})
-        if gone and self.step.config["load"] == "append":  # a replaced table never held on to its files
-            raise ContractError(
-                f"the contract of {self.source} has changed, but its file {gone[0]} is no longer there to reload",
-                hint="bring the file back, or undo the change",
-            )
-        return True
-
-    def changed_set(self) -> list[list[Any]]:
-        """All files, for a table that is made anew; none if it holds exactly these files under this contract."""
-        known = self.ctx.ledger.loaded_files(self.source)
-        latest = max((file.load_id for file in known.values()), default=None)
-        held = {file.path: file.digest for file in known.values() if file.load_id == latest}
-        same = held == {path: digest for path, digest, _ in self.wanted}
-        return [] if same and self._there() and not self.contract_changed() else self.wanted
-
-    def new_files(self) -> list[list[Any]]:
-        """Files that no load has read yet; all of them if the table is not there."""
-        known = self.ctx.ledger.loaded_files(self.source) if self._there() else {}
-        for path, digest, _ in self.wanted:
-            if path in known and known[path].digest != digest:
-                raise SourceError(
-                    f"{path} has changed since load {known[path].load_id}; appending it would load its old rows twice",
-                    hint="give new data a new file name, or set `load: replace`",
-                )
-        return [item for item in self.wanted if item[0] not in known]
-
-    def carry_out(self, warehouse: FileLoader, new: list[list[Any]], *, replace: bool) -> LoadCounts:
-        """Rows, quarantine and ledger in one transaction."""
-        root, declared = self.ctx.root, self.step.config["format"]
-        by_format = files.readable([root / path for path, _, _ in new], self.scratch, declared)
-        requests = [
-            self._request(format_, paths, replace=replace and index == 0)
-            for index, (format_, paths) in enumerate(sorted(by_format.items()))
-        ]
-        before = self._latest()
-        with self.ctx.observed(f"loading {self.source}"), ExitStack() as stack:
-            loads = [stack.enter_context(warehouse.staged(request, self.ctx.progress)) for request in requests]
-            with self.ctx.warehouse.transaction():
-                if self._latest() != before:  # where writers take no turns, another load may have come first
-                    raise TransientError(
-                        f"another process has just loaded {self.source}", hint="run the same command again"
-                    )
-                counts = sum((load() for load in loads), LoadCounts(0, 0, 0))
-                self._record(new, counts, "replace" if replace else "append")
-        return counts
-
-    def _latest(self) -> str | None:
-        rows = self.ctx.ledger.read("loads", "where source = ? order by load_id desc limit 1", [self.source])
-        return rows[0]["load_id"] if rows else None
-
-    def located(self, exc: UserError) -> UserError:
-        """The error at the source's line in the user's project, without the name of our scratch folder."""
-        file, _, line = self.step.where.rpartition(":")
-        what = exc.what.replace(f"{self.scratch}/", "").replace(f"{self.ctx.root}/", "")
-        return type(exc)(what, file=file, line=int(line), hint=exc.hint)
-
-    def _there(self) -> bool:
-        return bool(self.ctx.warehouse.columns(self.relation))
-
-    def _request(self, format_: files.Format, paths: list[str], *, replace: bool) -> LoadRequest:
-        config = self.step.config
-        return LoadRequest(
-            name=self.source,
-            target=self.relation,
-            columns=tuple((name, type_) for name, type_ in config["contract"]),
-            scan=FileScan(tuple(paths), format_, tuple(config["null_values"]), config["delimiter"]),
-            quarantine=self.ctx.ledger.relation("quarantine"),
-            load_id=self.load_id,
-            loaded_at=self.started_at,
-            replace=replace,
+    def since(self) -> Since:
+        """What earlier loads left, by the ledger; the batches of this one begin from there."""
+        ledger, warehouse = self._ctx.ledger, self._ctx.warehouse
+        there = frozenset(name for name, table in self.tables.items() if warehouse.columns(table.relation))
+        last = self._last()
+        self._latest = last["load_id"] if last else None
+        files: dict[str, Mapping[str, LoadedFile]] = {name: ledger.loaded_files(name) for name in there}
+        contracts = {name: contract for name in there if (contract := ledger.last_contract(name)) is not None}
+        whole = len(there) == len(self.tables)
+        return Since(
+            cursor=last["cursor"] if last and whole and not self._job.refresh else None,
+            files=files,
+            contracts=contracts,
+            refresh=self._job.refresh or not whole,
+            tables=there,
         )
 
-    def _record(self, new: list[list[Any]], counts: LoadCounts, mode: str) -> None:
-        if counts.read != counts.loaded + counts.quarantined:
-            raise EngineError(f"{self.source}: the counts of the load do not add up: {counts}")
-        row = {
-            "load_id": self.load_id,
-            "run_id": self.ctx.run_id,
-            "source": self.source,
-            "relation": str(self.relation),
-            "mode": mode,
-            "contract": self.step.config["contract"],
-            "rows_read": counts.read,
-            "rows_loaded": counts.loaded,
-            "rows_quarantined": counts.quarantined,
-            "started_at": self.started_at,
-            "finished_at": self.ctx.now(),
+    def _last(self) -> dict[str, Any] | None:
+        return self._ctx.ledger.last_cursor(self._job.step.subject)
+
+    def commit(self, batch: Batch) -> None:
+        """Rows, quarantine, files, cursor and ledger in one transaction."""
+        if not batch.pieces and not batch.registered and batch.cursor is None:
+            return
+        load_id, at = new_id("load"), self._ctx.now()
+        requests = [self._request(piece, load_id, at) for piece in batch.pieces]
+        with self._ctx.observed(f"loading {self._job.step.subject}"), ExitStack() as stack:
+            loads = [stack.enter_context(self._loader.staged(request, self._ctx.progress)) for request in requests]
+            with self._ctx.warehouse.transaction():
+                last = self._last()
+                if (last["load_id"] if last else None) != self._latest:
+                    raise TransientError(
+                        f"another process has just loaded {self._job.step.subject}", hint="run the same command again"
+                    )
+                counts = [load() for load in loads]
+                self._record(batch, counts, load_id, at)
+        self._latest = load_id
+        self._files += sum(len(piece.files) for piece in batch.pieces)
+        for piece, count in zip(batch.pieces, counts, strict=True):
+            self._counts[piece.table] = self._counts.get(piece.table, LoadCounts(0, 0, 0)) + count
+        for table in batch.registered:
+            self._counts[table.table] = LoadCounts(table.rows, table.rows, 0)
+
+    def _request(self, piece: Piece, load_id: str, at: dt.datetime) -> LoadRequest:
+        table = self.tables[piece.table]
+        return LoadRequest(
+            name=table.source,
+            target=table.relation,
+            contract=table.contract,
+            scan=piece.scan,
+            quarantine=self._ctx.ledger.relation("quarantine"),
+            load_id=load_id,
+            loaded_at=at,
+            replace=piece.replace,
+            truncate=piece.truncate,
+        )
+
+    def _record(self, batch: Batch, counts: list[LoadCounts], load_id: str, at: dt.datetime) -> None:
+        ledger, unit = self._ctx.ledger, self._job.step.subject
+        last = self._last()
+        kept = last["cursor"] if last else None
+        cursor = batch.cursor if batch.cursor is not None else kept
+        ledger.add("cursors", [{"load_id": load_id, "unit": unit, "cursor": cursor, "saved_at": self._ctx.now()}])
+        rows: dict[str, dict[str, Any]] = {}
+        for piece, count in zip(batch.pieces, counts, strict=True):
+            if count.read != count.loaded + count.quarantined:
+                raise EngineError(f"{piece.table}: the counts of the load do not add up: {count}")
+            row = rows.setdefault(piece.table, self._row(piece.table, load_id, at))
+            row["mode"] = "replace" if piece.replace or piece.truncate else row["mode"]
+            row["rows_read"] += count.read
+            row["rows_loaded"] += count.loaded
+            row["rows_quarantined"] += count.quarantined
+        for found in batch.registered:
+            rows[found.table] = self._row(found.table, load_id, at) | {
+                "mode": "registered",
+                "rows_read": found.rows,
+                "rows_loaded": found.rows,
+            }
+        ledger.add("loads", list(rows.values()))
+        read = [
+            {"load_id": load_id, "source": piece.table, "path": file.path, "digest": file.digest, "size": file.size}
+            for piece in batch.pieces
+            for file in piece.files
+        ]
+        ledger.add("load_files", read)
+
+    def _row(self, source: str, load_id: str, at: dt.datetime) -> dict[str, Any]:
+        table = self.tables[source]
+        return {
+            "load_id": load_id,
+            "run_id": self._ctx.run_id,
+            "source": source,
+            "relation": str(table.relation),
+            "mode": "merge" if table.contract.key else "append",
+            "connector": self._job.step.config["connector"],
+            "contract": [column.to_json() for column in table.contract.columns],
+            "rows_read": 0,
+            "rows_loaded": 0,
+            "rows_quarantined": 0,
+            "started_at": at,
+            "finished_at": self._ctx.now(),
         }
-        self.ctx.ledger.add("loads", [row])
-        read = {"load_id": self.load_id, "source": self.source}
-        self.ctx.ledger.add("load_files", [{**read, "path": p, "digest": d, "size": s} for p, d, s in new])
 
+    def located(self, exc: TrunklineError) -> TrunklineError:
+        """The error at the source's line in the user's project, without secrets and the name of our scratch folder."""
+        file, _, line = self._job.step.where.rpartition(":")
+        what = exc.what.replace(f"{self.scratch}/", "").replace(f"{self._ctx.root}/", "")
+        hint = self._ctx.secrets.clean(exc.hint) if exc.hint else None
+        place = (exc.file, exc.line) if exc.file else (file, int(line))
+        return type(exc)(self._ctx.secrets.clean(what), file=place[0], line=place[1], hint=hint)
 
-def _result(relation: Relation, counts: LoadCounts | None, files_read: int) -> StepResult:
-    output: dict[str, Any] = {"relation": [relation.schema, relation.name]}
-    if counts is None:
-        return StepResult(output, "no new files")
-    output.update(read=counts.read, loaded=counts.loaded, quarantined=counts.quarantined, files=files_read)
-    summary = f"{counts.read:,} rows read = {counts.loaded:,} loaded + {counts.quarantined:,} quarantined"
-    return StepResult(output, summary)
+    def result(self) -> StepResult:
+        """What this load left behind."""
+        relations = [[table.relation.schema, table.relation.name] for table in self.tables.values()]
+        output: dict[str, Any] = {"relation": relations[0], "relations": relations, "version": self._latest or ""}
+        total = sum(self._counts.values(), LoadCounts(0, 0, 0))
+        if not self._counts:
+            return StepResult(output, "nothing new")
+        output.update(read=total.read, loaded=total.loaded, quarantined=total.quarantined, files=self._files)
+        output["evolved"] = [list(column) for column in total.evolved]
+        summary = f"{total.read:,} rows read = {total.loaded:,} loaded + {total.quarantined:,} quarantined"
+        if total.deleted:
+            summary += f" ({total.deleted:,} of them deletions)"
+        return StepResult(output, summary)

@@ -5,28 +5,64 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
+
 from trunkline.graph.step import Step
+from trunkline.project.connectors import TableOptions
 from trunkline.project.files import FileState
-from trunkline.project.sources import SourceTable
+from trunkline.project.sources import SourceTable, SourceUnit
+
+_SHARED = frozenset(TableOptions.__struct_fields__) | {"connector"}
 
 
-def step_name(source_key: str) -> str:
-    """The name of the step that fills a source table."""
-    return f"ingest:{source_key}"
+def step_name(unit: str) -> str:
+    """The name of the step that fills the tables of a unit."""
+    return f"ingest:{unit}"
 
 
-def ingest_step(table: SourceTable, files: Sequence[FileState]) -> Step:
-    """The step that loads `files` into `table`. Its fingerprint is the contract and what the files hold."""
-    options = table.options
+def polled(unit: SourceUnit) -> bool:
+    """Whether only the source itself can tell if it has something new: true of all but files on this machine."""
+    return unit.connector != "files" or "://" in str(getattr(unit.tables[0].options, "path", ""))
+
+
+def ingest_step(unit: SourceUnit, files: Sequence[FileState] = (), *, code: str = "", version: str = "") -> Step:
+    """The step that loads a unit. Its fingerprint is the contracts and what the source holds.
+
+    That is the content of `files`; or, for a source that is asked each time, the id of its last load: `version`.
+    """
     config: dict[str, Any] = {
-        "source": table.key,
-        "relation": {"schema": table.schema, "name": table.name, "database": table.database},
-        "contract": [[column.name, column.type] for column in table.columns],
-        "connector": options.connector,
-        "load": options.load,
-        "format": options.format,
-        "null_values": list(options.null_values),
-        "delimiter": options.delimiter,
+        "connector": unit.connector,
+        "tables": [_table(table) for table in unit.tables],
         "files": [[state.path, state.digest, state.size] for state in files],
     }
-    return Step(step_name(table.key), "ingest", config=config, where=f"{table.file}:{table.path_line}")
+    if polled(unit):
+        config["version"] = version
+    return Step(step_name(unit.name), "ingest", code=code, config=config, where=unit.where, polled=polled(unit))
+
+
+def tables_of(step: Step) -> tuple[str, ...]:
+    """The source tables an ingest step fills, as `source.table`."""
+    return tuple(table["source"] for table in step.config["tables"])
+
+
+def _table(table: SourceTable) -> dict[str, Any]:
+    options = table.options
+    names = {column.name.lower() for column in table.columns}
+    cursor = getattr(options, "cursor", None)
+    return {
+        "source": table.key,
+        "relation": {"schema": table.schema, "name": table.name, "database": table.database},
+        "contract": [_column(column) for column in table.columns],
+        "key": list(options.key),
+        "deleted": options.deleted,
+        "order": cursor if cursor and cursor.lower() in names and options.load == "merge" else None,
+        "policy": options.policy,
+        "load": options.load,
+        "options": {k: v for k, v in msgspec.to_builtins(options).items() if k not in _SHARED or k == "null_values"},
+    }
+
+
+def _column(column: Any) -> list[Any]:
+    more = {"required": column.required, "accepted": list(column.accepted), "source": column.source}
+    told = {key: value for key, value in more.items() if value}
+    return [column.name, column.type, told] if told else [column.name, column.type]

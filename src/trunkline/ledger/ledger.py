@@ -13,7 +13,8 @@ from trunkline.errors import EngineError
 from trunkline.graph.plan import Past
 from trunkline.ledger.ids import new_id
 from trunkline.ledger.schema import SCHEMA, TABLES, relation
-from trunkline.warehouse.protocol import Records, Relation, Warehouse, turn
+from trunkline.warehouse.protocol import Records, Warehouse, turn
+from trunkline.warehouse.relation import Relation
 
 
 @dataclass(frozen=True)
@@ -54,11 +55,10 @@ class Ledger:
 
     def prepare(self) -> None:
         """Make the ledger's schema and tables if they are not there. Outside a transaction: tables are made before."""
-        missing = set(TABLES) - self._tables()
-        if not missing:
+        if not set(TABLES) - self._tables():
             return
         with turn(self._warehouse):
-            for table in sorted(missing):
+            for table in sorted(TABLES):  # all of them: a ledger that lacks one is older, and may lack columns too
                 self._records().create(relation(table), TABLES[table])
         self._there = None
 
@@ -134,6 +134,16 @@ class Ledger:
         """The files loaded into a source table, by path; the latest load of each."""
         rows = self.read("load_files", "where source = ? order by load_id", [source])
         return {r["path"]: LoadedFile(r["path"], r["digest"], r["load_id"]) for r in rows}
+
+    def last_cursor(self, unit: str) -> dict[str, Any] | None:
+        """The last batch of a unit: its `load_id`, and the `cursor` after it (None for a source that keeps none)."""
+        rows = self.read("cursors", "where unit = ? order by load_id desc limit 1", [unit])
+        return rows[0] if rows else None
+
+    def last_contract(self, source: str) -> list[Any] | None:
+        """The contract that a source table's last load was held to."""
+        rows = self.read("loads", "where source = ? order by load_id desc limit 1", [source])
+        return rows[0]["contract"] if rows else None
 
     def load_ids(self, sources: Sequence[str]) -> tuple[str, ...]:
         """The loads whose rows the given source tables hold now, oldest first."""

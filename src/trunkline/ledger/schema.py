@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from trunkline.warehouse.protocol import Relation
+from trunkline.warehouse.relation import Relation
 
 SCHEMA = "trunkline"
 
@@ -37,6 +37,7 @@ TABLES: dict[str, tuple[tuple[str, str], ...]] = {
         ("source", "varchar"),
         ("relation", "varchar"),
         ("mode", "varchar"),
+        ("connector", "varchar"),
         ("contract", "json"),
         ("rows_read", "bigint"),
         ("rows_loaded", "bigint"),
@@ -51,7 +52,14 @@ TABLES: dict[str, tuple[tuple[str, str], ...]] = {
         ("size", "bigint"),
         ("digest", "varchar"),
     ),
-    # one row for each row that did not fit its contract
+    # one row a batch of a source: where it goes on; the last one counts
+    "cursors": (
+        ("load_id", "varchar"),
+        ("unit", "varchar"),
+        ("cursor", "json"),
+        ("saved_at", "timestamptz"),
+    ),
+    # one row for each row that did not fit its contract; `resolved_by` is the load that took it in after all
     "quarantine": (
         ("load_id", "varchar"),
         ("table_name", "varchar"),
@@ -60,6 +68,8 @@ TABLES: dict[str, tuple[tuple[str, str], ...]] = {
         ("errors", "json"),
         ("raw", "json"),
         ("quarantined_at", "timestamptz"),
+        ("quarantine_id", "varchar"),
+        ("resolved_by", "varchar"),
     ),
     "datasets": (
         ("dataset_id", "varchar"),

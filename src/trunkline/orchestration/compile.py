@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Set
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from typing import Any
@@ -13,11 +13,13 @@ from trunkline.errors import DatasetError, did_you_mean
 from trunkline.graph.graph import Graph
 from trunkline.graph.step import Step
 from trunkline.ingest import files
-from trunkline.ingest.steps import ingest_step
+from trunkline.ingest.steps import ingest_step, polled, tables_of
 from trunkline.ingest.steps import step_name as ingest_step_name
+from trunkline.project import python
 from trunkline.project.files import digests
 from trunkline.project.load import Project
 from trunkline.project.ml import Declared, declarations
+from trunkline.project.sources import SourceUnit, own_code, units
 from trunkline.training.steps import train_step
 from trunkline.transform.nodes import Node, load_nodes
 from trunkline.transform.steps import build_step_name, dbt_steps
@@ -40,17 +42,19 @@ def compile_project(
     parse: Callable[[], dict[str, Any]],
     best: Mapping[str, Mapping[str, Any]],
     kinds: Collection[str] = KINDS,
+    versions: Mapping[str, str],
 ) -> Compiled:
     """The project's graph, as far as steps of `kinds` need it. Raises `UserError`s with file and line for what can
     be told without running anything.
 
-    `parse` asks dbt (called only when needed); `best` is each model's best known parameters.
+    `parse` asks dbt (called only when needed); `best` is each model's best known parameters; `versions` the last load
+    of each ingest step, by name.
     """
-    steps = [ingest_step(table, digests(project.root, files.find(project.root, table))) for table in project.sources]
+    steps = [_ingest(project, unit, versions) for unit in units(project.sources)]
     if set(kinds) <= {"ingest"}:
         return Compiled(Graph.of(steps), (), ())
     nodes = load_nodes(project, parse)
-    steps += _dbt_steps(project, nodes, {step.name for step in steps})
+    steps += _dbt_steps(project, nodes, {source: step.name for step in steps for source in tables_of(step)})
     if set(kinds) <= {"ingest", "build", "test"}:
         return Compiled(Graph.of(steps), nodes, ())
     declared = declarations(project.root)
@@ -60,10 +64,17 @@ def compile_project(
     return Compiled(Graph.of(steps), nodes, declared)
 
 
-def _dbt_steps(project: Project, nodes: tuple[Node, ...], ingests: Set[str]) -> list[Step]:
+def _ingest(project: Project, unit: SourceUnit, versions: Mapping[str, str]) -> Step:
+    if not polled(unit):
+        return ingest_step(unit, digests(project.root, files.find(project.root, unit.tables[0])))
+    file = own_code(project.root, unit)
+    code = python.digest(project.root, python.closure(project.root, file)) if file else ""
+    return ingest_step(unit, code=code, version=versions.get(ingest_step_name(unit.name), ""))
+
+
+def _dbt_steps(project: Project, nodes: tuple[Node, ...], ingests: Mapping[str, str]) -> list[Step]:
     def fills(unique_id: str) -> str | None:
-        name = ingest_step_name(".".join(unique_id.split(".")[2:]))
-        return name if name in ingests else None
+        return ingests.get(".".join(unique_id.split(".")[2:]))
 
     return dbt_steps(nodes, fills, _versions("dbt-core", f"dbt-{project.target.type}"))
 
@@ -93,7 +104,8 @@ def _dataset(project: Project, declared: Declared, nodes: tuple[Node, ...], grap
         )
     build = build_step_name(tables[relation])
     above = graph.ancestors([build]) | {build}
-    sources = tuple(graph.steps[name].subject for name in sorted(above) if graph.steps[name].kind == "ingest")
+    ingests = [graph.steps[name] for name in sorted(above) if graph.steps[name].kind == "ingest"]
+    sources = tuple(source for step in ingests for source in tables_of(step))
     tests = tuple(step.name for step in graph if step.kind == "test" and set(step.needs) <= above)
     table = tables[relation].relation
     assert table is not None  # only nodes with a relation are in `tables`

@@ -10,11 +10,13 @@ from typing import Any
 
 from trunkline.errors import EngineError, UserError
 from trunkline.graph.select import select
+from trunkline.ingest.steps import tables_of
 from trunkline.orchestration.compile import Compiled
 from trunkline.orchestration.differing_rows import Found, Pair, find
 from trunkline.orchestration.session import Session
 from trunkline.warehouse.compare_sql import TOLERANCE, Form, Hashed, form_of, kind_of
-from trunkline.warehouse.protocol import Relation, Warehouse
+from trunkline.warehouse.protocol import Warehouse
+from trunkline.warehouse.relation import Relation
 
 # Columns that differ by their nature: when and by which load a row came, and dbt's own bookkeeping of a snapshot.
 AUDIT = frozenset({"_load_id", "_loaded_at"})
@@ -112,11 +114,12 @@ def _both(left: Warehouse, right: Warehouse) -> Iterator[Ask]:
 def _tables(left: Session, right: Session, selectors: Sequence[str]) -> list[Table]:
     ours, theirs = left.compile(), right.compile()
     chosen = select(ours.graph, selectors)
+    filled = {source for name in chosen if name.startswith("ingest:") for source in tables_of(ours.graph.steps[name])}
     keys = _keys(ours)
     found = []
     other_sources = {source.key: source for source in right.project.sources}
     for source in left.project.sources:
-        if f"ingest:{source.key}" in chosen and source.key in other_sources:
+        if source.key in filled and source.key in other_sources:
             there = other_sources[source.key]
             relations = [Relation(s.schema, s.name, s.database) for s in (source, there)]
             found.append(Table(source.key, "source", relations[0], relations[1], keys.get(source.key, ())))

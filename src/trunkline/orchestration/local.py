@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -43,13 +43,22 @@ class Ended:
 Listener = Callable[[Ended], None]
 
 
-def execute(session: Session, graph: Graph, plan: Plan, listen: Listener) -> list[Ended]:
+def execute(
+    session: Session,
+    graph: Graph,
+    plan: Plan,
+    listen: Listener,
+    *,
+    refresh: bool = False,
+    failed: Set[str] = frozenset(),
+) -> list[Ended]:
     """Run exactly the stale, selected steps of `plan`, in order; each success is in the ledger before the next begins.
 
-    A step that fails holds up what depends on it; the rest goes on. Ctrl-C leaves all finished steps recorded.
+    A step that fails holds up what depends on it, as do those that have `failed` before; the rest goes on. Ctrl-C
+    leaves all finished steps recorded. `refresh` loads sources from the beginning.
     """
     with _turn(session):
-        return _Execution(session, graph, plan, listen).run()
+        return _Execution(session, graph, plan, listen, refresh=refresh, failed=failed).run()
 
 
 @contextmanager
@@ -76,14 +85,24 @@ def _turn(session: Session) -> Iterator[None]:
 
 
 class _Execution:
-    def __init__(self, session: Session, graph: Graph, plan: Plan, listen: Listener) -> None:
+    def __init__(
+        self,
+        session: Session,
+        graph: Graph,
+        plan: Plan,
+        listen: Listener,
+        *,
+        refresh: bool,
+        failed: Set[str],
+    ) -> None:
         self._session = session
         self._graph = graph
         self._todo = {entry.step.name: entry for entry in plan.stale}
         self._outputs = {name: last.output for name, last in session.past.items()}
         self._listen = listen
         self._ended: list[Ended] = []
-        self._failed: set[str] = set()
+        self._failed: set[str] = set(failed)
+        self._refresh = refresh
 
     def run(self) -> list[Ended]:
         started = dt.datetime.now(dt.UTC)
@@ -168,7 +187,7 @@ class _Execution:
 
     def _job(self, entry: Planned) -> Job:
         inputs = {name: self._outputs.get(name, {}) for name in entry.step.needs}
-        return Job(entry.step, entry.fingerprint.value, inputs)
+        return Job(entry.step, entry.fingerprint.value, inputs, refresh=self._refresh)
 
     def _record(self, results: Sequence[tuple[Planned, StepResult | str]], started: dt.datetime) -> None:
         ends = []

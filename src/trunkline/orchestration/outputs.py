@@ -19,8 +19,8 @@ def existence(relations: Set[tuple[str, str]], state: Path) -> Callable[[Step, P
     def exists(step: Step, past: Past) -> bool:
         output = past.output
         if step.kind in ("ingest", "build"):
-            relation = output.get("relation")
-            return relation is None or (relation[0].lower(), relation[1].lower()) in relations
+            made = output.get("relations") or [output["relation"]] if output.get("relation") else []
+            return all((schema.lower(), name.lower()) in relations for schema, name in made)
         if step.kind == "dataset":
             dataset_id, name = output["dataset_id"], output["name"]
             manifest = folder(state, name, dataset_id) / FILE

@@ -12,7 +12,8 @@ from trunkline.errors import EngineError, ProjectError
 from trunkline.ledger.ids import new_id
 from trunkline.models.place import bundle_folder
 from trunkline.project.load import Project
-from trunkline.warehouse.protocol import FunctionHost, FunctionRecall, PythonFunction, Relation, turn
+from trunkline.warehouse.protocol import FunctionHost, FunctionRecall, PythonFunction, turn
+from trunkline.warehouse.relation import Relation
 
 if TYPE_CHECKING:
     from trunkline.models.bundle import Bundle

@@ -12,7 +12,8 @@ from trunkline.orchestration.session import Session
 from trunkline.orchestration.versions import Resolved, named
 from trunkline.project.ml import declarations
 from trunkline.serving.batch import BatchRequest, BatchResult, score_here, score_in_warehouse
-from trunkline.warehouse.protocol import Relation, Tagged
+from trunkline.warehouse.protocol import Tagged
+from trunkline.warehouse.relation import Relation
 
 
 def score(

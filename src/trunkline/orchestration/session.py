@@ -20,6 +20,7 @@ from trunkline.orchestration.compile import KINDS, Compiled, compile_project
 from trunkline.orchestration.publishing import recall
 from trunkline.orchestration.state import State, known_state
 from trunkline.project.load import Project, load_project
+from trunkline.project.secrets import Secrets
 from trunkline.registry.protocol import Registry
 from trunkline.transform.dbt import Dbt
 from trunkline.warehouse.protocol import open_warehouse
@@ -47,6 +48,7 @@ class Session:
             registry=_registry(project),
             progress=self._progress,
             vault_key=lambda: vault_key(os.environ),
+            secrets=Secrets(project.root, os.environ),
             who=os.environ.get("GITHUB_ACTOR") or getpass.getuser(),
             git_commit=cache(lambda: git_commit(project.root)),
             seed=project.config.training.seed,
@@ -77,7 +79,8 @@ class Session:
             for name, last in self.past.items()
             if name.startswith("tune:")
         }
-        return compile_project(self.project, parse=self.dbt.parse, best=best, kinds=kinds)
+        versions = {name: str(last.output.get("version", "")) for name, last in self.past.items()}
+        return compile_project(self.project, parse=self.dbt.parse, best=best, kinds=kinds, versions=versions)
 
     def close(self) -> None:
         """Keep the state for the next command, and give the warehouse back."""

@@ -21,7 +21,8 @@ from trunkline.context import StepContext
 from trunkline.errors import DatasetError, EngineError, did_you_mean
 from trunkline.ledger.ids import new_id
 from trunkline.models.signature import Signature
-from trunkline.warehouse.protocol import ArrowReader, Records, Relation
+from trunkline.warehouse.protocol import ArrowReader, Records
+from trunkline.warehouse.relation import Relation
 
 if TYPE_CHECKING:
     import pyarrow as pa

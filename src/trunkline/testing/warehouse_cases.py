@@ -10,16 +10,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from trunkline.ledger import schema as ledger_schema
-from trunkline.warehouse.protocol import (
-    Batch,
-    FileLoader,
-    FileScan,
-    LoadCounts,
-    LoadRequest,
-    Records,
-    Relation,
-    Warehouse,
-)
+from trunkline.warehouse.load import Column, Contract, FileScan, LoadCounts, LoadRequest
+from trunkline.warehouse.protocol import Batch, Loader, Records, Warehouse
+from trunkline.warehouse.relation import Relation
 
 Columns = Sequence[tuple[str, str]]
 
@@ -204,13 +197,13 @@ def load(
     **changes: Any,
 ) -> LoadCounts:
     """Load a file into the table `flights`; `interrupted` ends the transaction with Ctrl-C."""
-    assert isinstance(warehouse, FileLoader)
+    assert isinstance(warehouse, Loader)
     interrupted = changes.pop("interrupted", False)
     kept = made(warehouse, Relation(schema, "quarantine"), ledger_schema.TABLES["quarantine"])
     request = LoadRequest(
         name="s.flights",
         target=Relation(schema, "flights"),
-        columns=tuple(contract),
+        contract=Contract(tuple(Column(*column) for column in contract)),
         scan=FileScan((str(file),), format_, null_values=("NA",)),
         quarantine=kept,
         **{"load_id": "load_1", "loaded_at": AT, **changes},

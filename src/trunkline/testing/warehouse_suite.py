@@ -25,24 +25,24 @@ from trunkline.errors import ContractError, EngineError, SourceError, TransientE
 from trunkline.testing import warehouse_cases as cases
 from trunkline.warehouse.compare_sql import Hashed, form_of, kind_of
 from trunkline.warehouse.duckdb import open_duckdb
+from trunkline.warehouse.load import LoadCounts
 from trunkline.warehouse.protocol import (
     ArrowReader,
     BatchReader,
-    FileLoader,
     FunctionHost,
     FunctionRecall,
-    LoadCounts,
+    Loader,
     Observable,
     ParquetWriter,
     PythonFunction,
     Records,
-    Relation,
     Snapshots,
     Tagged,
     Turns,
     Unloader,
     Warehouse,
 )
+from trunkline.warehouse.relation import Relation
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -302,9 +302,9 @@ class WarehouseSuite:
         ]
         assert cases.append(warehouse, table, file, key=None) == 3
 
-    # -- FileLoader
+    # -- Loader
 
-    @needs(FileLoader, Records)
+    @needs(Loader, Records)
     @pytest.mark.parametrize("format_", ["csv", "ndjson", "parquet"])
     def test_good_rows_are_loaded_and_bad_ones_kept(
         self, warehouse: Warehouse, schema: str, tmp_path: Path, format_: Literal["csv", "ndjson", "parquet"]
@@ -325,7 +325,7 @@ class WarehouseSuite:
         assert errors == [[("day", "2023-02-29"), ("id", "x")], [("id", "3.5")]]
         assert {json.loads(raw)["name"] for _, _, raw in kept} == {"cid", "dee"}
 
-    @needs(FileLoader, Records)
+    @needs(Loader, Records)
     def test_loads_append_replace_and_widen(self, warehouse: Warehouse, schema: str, tmp_path: Path) -> None:
         """loads append, replace, add the contract's new columns, and refuse a changed type"""
         file = cases.csv_file(tmp_path, "id,amount,day,name\n1,2,2024-01-01,a\n2,3,2024-01-01,b\n")
@@ -345,7 +345,7 @@ class WarehouseSuite:
         types = {name: kind_of(type_) for name, type_ in warehouse.columns(Relation(schema, "flights"))}
         assert (types["id"], types["day"], "name" in types) == ("text", "date", False)
 
-    @needs(FileLoader, Records)
+    @needs(Loader, Records)
     def test_a_load_that_fails_leaves_nothing(self, warehouse: Warehouse, schema: str, tmp_path: Path) -> None:
         """a load that fails leaves no row, in the table or in the quarantine"""
         file = cases.csv_file(tmp_path, "id,amount,day,name\n1,2,2024-01-01,a\nx,3,2024-01-01,b\n")
@@ -356,7 +356,7 @@ class WarehouseSuite:
         assert warehouse.query(f"select count(*) from {cases.quarantine(warehouse, schema)}") == [(0,)]
         assert cases.load(warehouse, schema, file) == LoadCounts(2, 1, 1)
 
-    @needs(FileLoader, Records)
+    @needs(Loader, Records)
     def test_files_that_do_not_fit_are_refused(self, warehouse: Warehouse, schema: str, tmp_path: Path) -> None:
         """a file without a column of the contract is refused by name"""
         with pytest.raises(SourceError, match="lacks the contract's column 'day'. Did you mean 'dya'"):
@@ -371,7 +371,7 @@ class WarehouseSuite:
                 contract=(("id", "integer); drop table t; --"),),
             )
 
-    @needs(FileLoader, Records)
+    @needs(Loader, Records)
     @pytest.mark.parametrize("type_", [t for t in cases.VALUES if t != "JSON"])
     def test_texts_are_cast_alike(self, warehouse: Warehouse, schema: str, tmp_path: Path, type_: str) -> None:
         """texts of a file are read alike by every warehouse, and so is what is no value of the type"""
@@ -385,7 +385,7 @@ class WarehouseSuite:
         assert [value for _, value in loaded] == list(good.values())
         assert counts == LoadCounts(len(good) + len(bad), len(good), len(bad))
 
-    @needs(FileLoader, Records)
+    @needs(Loader, Records)
     @pytest.mark.parametrize("names", [cases.HOSTILE[:-2], cases.HOSTILE[-2:]], ids=["most", "dollar and apostrophe"])
     def test_columns_of_any_name_are_loaded(
         self, warehouse: Warehouse, schema: str, tmp_path: Path, names: tuple[str, ...]

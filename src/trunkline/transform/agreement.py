@@ -21,7 +21,8 @@ from trunkline.transform.functions import arrow_function, arrow_type, load_funct
 from trunkline.transform.portable import Function
 from trunkline.transform.rows import random_rows
 from trunkline.transform.snowpark import HANDLER, handler_packages, handler_source
-from trunkline.warehouse.protocol import FunctionHost, PythonFunction, Records, Relation, Warehouse
+from trunkline.warehouse.protocol import FunctionHost, PythonFunction, Records, Warehouse
+from trunkline.warehouse.relation import Relation
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -14,8 +14,10 @@ from trunkline.errors import ContractError, EngineError, SourceError, TransientE
 from trunkline.project.redact import redact
 from trunkline.warehouse import catalog, load_sql, profile_sql, scan
 from trunkline.warehouse.arrow_functions import Code, give
+from trunkline.warehouse.load import LoadCounts, LoadRequest
 from trunkline.warehouse.load_sql import literal, quote
-from trunkline.warehouse.protocol import LoadCounts, LoadRequest, PythonFunction, Relation, Tell, Written
+from trunkline.warehouse.protocol import PythonFunction, Tell, Written
+from trunkline.warehouse.relation import Relation
 from trunkline.warehouse.retry import again
 
 if TYPE_CHECKING:
@@ -386,7 +388,7 @@ class DuckDB:
         types = [type_ for _, type_ in function.arguments]
         give(self._connection, Code(_code_name(function), call, types, function.returns, function.deterministic))
 
-    # -- FileLoader
+    # -- Loader
 
     @contextlib.contextmanager
     def staged(self, request: LoadRequest, tell: Tell) -> Iterator[Callable[[], LoadCounts]]:
@@ -395,7 +397,7 @@ class DuckDB:
 
     def _load_files(self, request: LoadRequest) -> LoadCounts:
         """Cast and insert in one pass per file layout, then move rejected rows to the quarantine."""
-        contract = tuple((name, load_sql.check_type(name, type_)) for name, type_ in request.columns)
+        contract = tuple((name, load_sql.check_type(name, type_)) for name, type_ in request.contract.types)
         plans = scan.readings(request.scan, contract, self.query)
         self._create_target(request, contract)
         target, quarantine = self.sql(request.target), self.sql(request.quarantine)

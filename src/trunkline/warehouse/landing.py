@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from trunkline.warehouse import load_sql, scan
+from trunkline.warehouse.load import LoadRequest
 from trunkline.warehouse.load_sql import RawColumn, RawRows, literal
-from trunkline.warehouse.protocol import LoadRequest, Warehouse
+from trunkline.warehouse.protocol import Warehouse
 
 # Snowflake advises files of 100 to 250 MB, compressed; DuckDB starts a new one when a file has grown beyond this.
 FILE_BYTES = 160_000_000
@@ -28,7 +29,7 @@ def land(engine: Warehouse, request: LoadRequest, folder: Path) -> list[Path]:
 
     `engine` is a DuckDB in this process. Raises `SourceError` as a load on DuckDB does.
     """
-    contract = [(name, load_sql.check_type(name, type_)) for name, type_ in request.columns]
+    contract = [(name, load_sql.check_type(name, type_)) for name, type_ in request.contract.types]
     folder.mkdir(parents=True)
     for index, reading in enumerate(scan.readings(request.scan, contract, engine.query)):
         for table in (scan.REJECTS, scan.REJECT_SCANS):

@@ -7,68 +7,19 @@ exceptions comes through.
 
 from __future__ import annotations
 
-import datetime as dt
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+from trunkline.warehouse.load import LoadCounts, LoadRequest
+from trunkline.warehouse.relation import Relation
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 SEALED_KEY_BYTES = 32
-
-
-@dataclass(frozen=True)
-class Relation:
-    """A table or view. `database` None is the target's own database."""
-
-    schema: str
-    name: str
-    database: str | None = None
-
-    def __str__(self) -> str:
-        return f"{self.schema}.{self.name}"
-
-
-@dataclass(frozen=True)
-class FileScan:
-    """Files that a warehouse reads by itself. `files` are local paths; `null_values` are texts that mean NULL."""
-
-    files: tuple[str, ...]
-    format: Literal["csv", "ndjson", "parquet"]
-    null_values: tuple[str, ...] = ()
-    delimiter: str | None = None
-
-
-@dataclass(frozen=True)
-class LoadRequest:
-    """Rows of `scan` into `target`, cast to `columns` (name, SQL type); rows that do not fit into `quarantine`.
-
-    `name` is what the source table is called in messages. `replace` makes the target anew, with the types of `columns`.
-    """
-
-    name: str
-    target: Relation
-    columns: tuple[tuple[str, str], ...]
-    scan: FileScan
-    quarantine: Relation
-    load_id: str
-    loaded_at: dt.datetime
-    replace: bool = False
-
-
-@dataclass(frozen=True)
-class LoadCounts:
-    """What one load did, in rows. `read == loaded + quarantined`, always."""
-
-    read: int
-    loaded: int
-    quarantined: int
-
-    def __add__(self, other: LoadCounts) -> LoadCounts:
-        return LoadCounts(self.read + other.read, self.loaded + other.loaded, self.quarantined + other.quarantined)
 
 
 @dataclass(frozen=True)
@@ -185,16 +136,44 @@ class Records(Protocol):
 
 
 @runtime_checkable
-class FileLoader(Protocol):
-    """Warehouses that take rows from files: the rows never pass through Python."""
+class Loader(Protocol):
+    """Warehouses that take rows from files and queries: the rows never pass through Python."""
+
+    def reader(self) -> SourceReader:
+        """The engine that reads sources: this warehouse itself, or one in this process. Closed with the warehouse."""
+        ...
 
     def staged(self, request: LoadRequest, tell: Tell) -> AbstractContextManager[Callable[[], LoadCounts]]:
         """Make the target ready and bring the rows within reach, outside any transaction.
 
         What is given moves them: cast into the target, else to the quarantine, inside the caller's transaction. What
-        was brought along is gone at the end. Raises `SourceError` when a file lacks a column of the contract or cannot
-        be read as its format, `ContractError` when the target holds another type than the contract.
+        was brought along is gone at the end. Raises `SourceError` when the source cannot be read or has none of the
+        contract's columns, `ContractError` when the target holds another type than the contract, or when the policy
+        is to fail and a row does not fit.
         """
+        ...
+
+
+class SourceReader(Protocol):
+    """A DuckDB that reads sources."""
+
+    def query(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """All rows of a query."""
+        ...
+
+    def attached(self, kind: str, dsn: str) -> AbstractContextManager[str]:
+        """Attach a database read-only: `kind` is postgres, mysql or sqlite. Gives its quoted name.
+
+        No error shows a password of `dsn`. `TransientError` where the server cannot be reached.
+        """
+        ...
+
+    def handed(self, rows: pa.Table) -> AbstractContextManager[str]:
+        """Make an Arrow table readable. Gives its quoted name."""
+        ...
+
+    def describe(self, sql: str) -> list[tuple[str, str]]:
+        """Names and canonical types of a query's columns."""
         ...
 
 
@@ -310,7 +289,7 @@ class FunctionRecall(Protocol):
 CAPABILITIES: tuple[type, ...] = (
     Turns,
     Records,
-    FileLoader,
+    Loader,
     Snapshots,
     ArrowReader,
     BatchReader,

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from trunkline.errors import SourceError, did_you_mean
+from trunkline.warehouse.load import FileScan, Scan
 from trunkline.warehouse.load_sql import RawColumn, RawRows, literal, quote
-from trunkline.warehouse.protocol import FileScan
 
 _DELIMITERS = (",", "\t", ";", "|")
 # A line longer than this is refused. DuckDB would make its buffers 16 times as long: 256 MiB, to no one's good.
@@ -27,11 +27,12 @@ class Reading:
     rejects: bool
 
 
-def readings(scan: FileScan, contract: Sequence[tuple[str, str]], query: Query) -> list[Reading]:
+def readings(scan: Scan, contract: Sequence[tuple[str, str]], query: Query) -> list[Reading]:
     """One reading per layout found among the files (same header, same delimiter).
 
     Raises `SourceError` for a file that is empty, lacks a column of the contract, or is not of its format.
     """
+    assert isinstance(scan, FileScan)
     layouts: dict[tuple[str, tuple[str, ...]], list[str]] = {}
     if scan.format == "csv":
         for file in scan.files:

@@ -21,8 +21,10 @@ from snowflake.connector import errors as connector_errors
 
 from trunkline.errors import ContractError, EngineError, TransientError
 from trunkline.warehouse import landing, snowflake_login, snowflake_results, snowflake_sql
+from trunkline.warehouse.load import LoadCounts, LoadRequest
 from trunkline.warehouse.load_sql import check_type
-from trunkline.warehouse.protocol import Batch, LoadCounts, LoadRequest, PythonFunction, Relation, Tell, Written
+from trunkline.warehouse.protocol import Batch, PythonFunction, Tell, Written
+from trunkline.warehouse.relation import Relation
 from trunkline.warehouse.snowflake_errors import translate
 from trunkline.warehouse.snowflake_sql import AUDIT, Landed, literal, quote
 
@@ -179,12 +181,12 @@ class Snowflake:
             insert = f"insert into {self.sql(relation)} ({names}) select {values} from {table} {new}"
             yield lambda: self.execute(insert)
 
-    # -- FileLoader
+    # -- Loader
 
     @contextlib.contextmanager
     def staged(self, request: LoadRequest, tell: Tell) -> Iterator[Callable[[], LoadCounts]]:
         """Files → Parquet → stage → temporary table; what is given casts from there."""
-        contract = tuple((name, check_type(name, type_)) for name, type_ in request.columns)
+        contract = tuple((name, check_type(name, type_)) for name, type_ in request.contract.types)
         with tempfile.TemporaryDirectory(prefix="trunkline-") as scratch, self._temporary("table") as table:
             tell(f"reading the files of {request.name}")
             files = landing.land(self._engine(), request, Path(scratch) / "files")

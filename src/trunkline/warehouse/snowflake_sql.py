@@ -15,7 +15,8 @@ from dataclasses import dataclass
 
 from trunkline.warehouse import literals
 from trunkline.warehouse.load_sql import check_type
-from trunkline.warehouse.protocol import PythonFunction, Relation
+from trunkline.warehouse.protocol import PythonFunction
+from trunkline.warehouse.relation import Relation
 
 _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_$]*\Z")
 _SIZED = re.compile(r"(\w+(?: \w+)*)\s*\(\s*(\d+)\s*(?:,\s*(\d+)\s*)?\)\Z")

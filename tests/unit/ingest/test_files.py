@@ -9,7 +9,9 @@ import pytest
 
 from trunkline.errors import SourceError
 from trunkline.ingest.files import find, format_of, readable
-from trunkline.project.sources import Column, FilesOptions, SourceTable
+from trunkline.project.connectors import FilesOptions
+from trunkline.project.contracts import Column
+from trunkline.project.sources import SourceTable
 
 
 def _table(path: str) -> SourceTable:

@@ -86,7 +86,7 @@ def test_sources(tmp_path: Path) -> None:
         "append",
     )
     assert [(c.name, c.type, c.line) for c in table.columns] == [("year", "integer", 8), ("carrier", "varchar", 9)]
-    assert table.path_line == 6
+    assert table.options_line == 6
 
 
 @pytest.mark.parametrize(

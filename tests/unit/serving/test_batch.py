@@ -20,7 +20,8 @@ from trunkline.models.runtime import Scorer
 from trunkline.registry.memory import MemoryRegistry
 from trunkline.serving.batch import BatchRequest, BatchResult, score_here, score_in_warehouse
 from trunkline.warehouse.duckdb import DuckDB, open_duckdb
-from trunkline.warehouse.protocol import PythonFunction, Relation
+from trunkline.warehouse.protocol import PythonFunction
+from trunkline.warehouse.relation import Relation
 
 ROWS = """
 select i as flight, case when i % 9 = 0 then null else i * 3 end as distance,

@@ -16,7 +16,8 @@ from tests.unit.warehouse.conftest import SETTINGS
 from trunkline.errors import EngineError, ProjectError
 from trunkline.warehouse.duckdb import DuckDB, open_duckdb
 from trunkline.warehouse.load_sql import inline
-from trunkline.warehouse.protocol import Relation, open_warehouse
+from trunkline.warehouse.protocol import open_warehouse
+from trunkline.warehouse.relation import Relation
 
 
 def test_a_failed_transaction_leaves_nothing(lake: DuckDB) -> None:

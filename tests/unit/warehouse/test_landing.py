@@ -11,7 +11,8 @@ import pytest
 
 from trunkline.warehouse.duckdb import DuckDB, open_duckdb
 from trunkline.warehouse.landing import land, land_records
-from trunkline.warehouse.protocol import FileScan, LoadRequest, Relation
+from trunkline.warehouse.load import Column, Contract, FileScan, LoadRequest
+from trunkline.warehouse.relation import Relation
 
 CONTRACT = (("n", "integer"), ("day", "date"), ("at", "timestamptz"), ("ok", "boolean"), ("name", "varchar"))
 
@@ -27,7 +28,7 @@ def _land(engine: DuckDB, file: Path, **scan: Any) -> list[tuple[Any, ...]]:
     request = LoadRequest(
         name="s.t",
         target=Relation("raw", "t"),
-        columns=CONTRACT,
+        contract=Contract(tuple(Column(*column) for column in CONTRACT)),
         scan=FileScan((str(file),), scan.pop("format", "csv"), **scan),
         quarantine=Relation("trunkline", "quarantine"),
         load_id="load_1",

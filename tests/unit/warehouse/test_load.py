@@ -16,7 +16,8 @@ from trunkline.errors import ContractError, SourceError
 from trunkline.ledger.ids import new_id
 from trunkline.ledger.ledger import Ledger
 from trunkline.warehouse.duckdb import DuckDB
-from trunkline.warehouse.protocol import FileScan, LoadCounts, LoadRequest, Relation
+from trunkline.warehouse.load import Column, Contract, FileScan, LoadCounts, LoadRequest
+from trunkline.warehouse.relation import Relation
 
 CONTRACT = (("id", "integer"), ("amount", "double"), ("day", "date"), ("name", "varchar"))
 RAW = Relation("raw", "t")
@@ -34,7 +35,7 @@ def _load(
     request = LoadRequest(
         name="s.t",
         target=RAW,
-        columns=contract,
+        contract=Contract(tuple(Column(*column) for column in contract)),
         scan=FileScan((str(path),), format_, **scan),
         quarantine=ledger.relation("quarantine"),
         load_id=new_id("load"),

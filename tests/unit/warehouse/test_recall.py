@@ -11,7 +11,8 @@ import pytest
 
 from trunkline.errors import EngineError
 from trunkline.warehouse.duckdb import open_duckdb
-from trunkline.warehouse.protocol import FunctionRecall, PythonFunction, Relation
+from trunkline.warehouse.protocol import FunctionRecall, PythonFunction
+from trunkline.warehouse.relation import Relation
 
 
 def times(factor: float) -> Callable[[pa.ChunkedArray], pa.Array]:

@@ -8,7 +8,8 @@ import sqlglot
 from snowflake.connector import SnowflakeConnection
 from sqlglot import exp
 
-from trunkline.warehouse.protocol import CAPABILITIES, Observable, Relation, Turns
+from trunkline.warehouse.protocol import CAPABILITIES, Observable, Turns
+from trunkline.warehouse.relation import Relation
 from trunkline.warehouse.snowflake import Snowflake
 
 WAREHOUSE = Snowflake(cast(SnowflakeConnection, None), {"database": "flights", "account": "a"})

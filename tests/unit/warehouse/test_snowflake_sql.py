@@ -14,7 +14,8 @@ from sqlglot import exp
 
 from trunkline.errors import ContractError
 from trunkline.warehouse import snowflake_sql as sql
-from trunkline.warehouse.protocol import PythonFunction, Relation
+from trunkline.warehouse.protocol import PythonFunction
+from trunkline.warehouse.relation import Relation
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "snowflake"
 AT = dt.datetime(2026, 1, 2, 3, 4, 5, 678, tzinfo=dt.timezone(dt.timedelta(hours=2)))

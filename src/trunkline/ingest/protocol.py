@@ -1,0 +1,137 @@
+"""The seam between a source and a load.
+
+A connector is a file with a class that is made with a `Reach` and yields `Batch`es. What a batch holds is committed in
+one transaction: rows, quarantine, files, cursor and the ledger's row; then the next one is asked for. So a connector
+decides how much may be lost by a kill, and the driver (`run.py`) that nothing is lost or doubled: a batch says from
+where the source goes on after it, and a source that cannot say that yields one batch.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from trunkline.context import Progress
+from trunkline.ledger.ledger import LoadedFile
+from trunkline.warehouse.load import Contract, Scan
+from trunkline.warehouse.protocol import SourceReader, Warehouse
+from trunkline.warehouse.relation import Relation
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table that a source fills. `options` are the connector's, as the project has them (secrets by reference)."""
+
+    source: str
+    relation: Relation
+    contract: Contract
+    load: str
+    options: Mapping[str, Any]
+
+    @property
+    def name(self) -> str:
+        """The table's name in the source's own words: the part after the source's name."""
+        return self.source.partition(".")[2]
+
+
+@dataclass(frozen=True)
+class Since:
+    """What earlier loads left: the cursor after the last batch, the files read into each table, by path, and the
+    contract (`Column.to_json`) that each was last held to.
+
+    `refresh`: the tables are to be made anew, so neither counts. `tables` are those there now (by `Table.source`).
+    """
+
+    cursor: Mapping[str, Any] | None = None
+    files: Mapping[str, Mapping[str, LoadedFile]] = field(default_factory=dict)
+    contracts: Mapping[str, list[Any]] = field(default_factory=dict)
+    refresh: bool = False
+    tables: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class ReadFile:
+    """A file whose rows a piece holds, for the ledger."""
+
+    path: str
+    digest: str
+    size: int
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Rows of one table (`table` is its `Table.source`). `replace` makes the table anew with them; `truncate` removes
+    all its rows first."""
+
+    table: str
+    scan: Scan
+    files: tuple[ReadFile, ...] = ()
+    replace: bool = False
+    truncate: bool = False
+
+
+@dataclass(frozen=True)
+class Registered:
+    """A table that somebody else has filled, in the warehouse already, with the rows it got."""
+
+    table: str
+    rows: int
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What is committed together. `cursor` is where the source goes on after it; None leaves the cursor as it is."""
+
+    pieces: tuple[Piece, ...] = ()
+    cursor: Mapping[str, Any] | None = None
+    registered: tuple[Registered, ...] = ()
+
+
+@dataclass(frozen=True)
+class Reach:
+    """What a source may use. `scratch` is an empty folder, gone when the source is done.
+
+    `secret` resolves references in plain data. `reader` gives the DuckDB that reads sources; it is the thread's that
+    asks for batches, as the warehouse is.
+    """
+
+    name: str
+    tables: tuple[Table, ...]
+    config: Mapping[str, Any]
+    root: Path
+    scratch: Path
+    warehouse: Warehouse
+    reader: Callable[[], SourceReader]
+    secret: Callable[[Any], Any]
+    progress: Progress
+    now: Callable[[], dt.datetime]
+
+
+class Source(Protocol):
+    """A connector at work. Made anew for each try; used by one thread."""
+
+    exclusive: bool
+    """Whether other loads into this warehouse wait until this one is done: for sources that are read at the speed of
+    the disk. Others find out at the commit that somebody else came first, and the load is tried again."""
+
+    def batches(self, since: Since) -> Iterator[Batch]:
+        """The rows that are new since then. The iterator is closed early when a commit fails; the scan of a batch must
+        be readable until the next one is asked for.
+
+        Raises `SourceError` for a source that is not as declared, `TransientError` for one that may be there later.
+        What was yielded before stays committed.
+        """
+        ...
+
+
+CONNECTORS: dict[str, str] = {
+    "files": "trunkline.ingest.files:Files",
+    "sql": "trunkline.ingest.sql:Sql",
+    "rest": "trunkline.ingest.rest:Rest",
+    "dlt": "trunkline.ingest.dlt:Dlt",
+    "fivetran": "trunkline.ingest.fivetran:open_fivetran",
+    "python": "trunkline.ingest.python:Python",
+}
