@@ -11,7 +11,7 @@ from trunkline.errors import TrainingError, did_you_mean
 from trunkline.graph.step import digest
 from trunkline.ledger.ledger import StepEnd
 from trunkline.orchestration.local import Ended, Listener, execute
-from trunkline.orchestration.planning import plan_for
+from trunkline.orchestration.planning import plan_for, run_selected
 from trunkline.orchestration.session import Session
 from trunkline.registry.protocol import RunRecord
 from trunkline.training.boundary import build_with
@@ -34,11 +34,11 @@ def inputs_for(session: Session, model: str, listen: Listener) -> Inputs:
     """The model's dataset, built first if it is stale. Raises the error of the step that failed."""
     compiled, _ = plan_for(session, [step_name(model)])
     upstream = compiled.graph.ancestors([step_name(model)])
-    _, plan = plan_for(session, sorted(upstream))
-    if plan.stale:
-        for ended in execute(session, compiled.graph, plan, listen):
-            if ended.error:
-                raise ended.error
+    ended, _ = run_selected(session, sorted(upstream), listen, poll=False)
+    for end in ended:
+        if end.error:
+            raise end.error
+    if ended:
         session.refresh()
     dataset = next(need for need in compiled.graph.steps[step_name(model)].needs)
     dataset_id = str(session.past[dataset].output["dataset_id"])

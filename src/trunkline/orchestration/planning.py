@@ -44,19 +44,23 @@ def run_selected(
     kinds: Sequence[str] = (),
     force: bool = False,
     refresh: bool = False,
+    poll: bool = True,
 ) -> tuple[list[Ended], Plan]:
     """Run what is stale among the selected: first the sources that are asked each time, then what the answers leave.
 
-    `refresh` loads the selected sources from the beginning. What ended, and the plan of the second part.
+    `refresh` loads the selected sources from the beginning; without `poll` sources that have been read once are not
+    asked. What ended, and the plan of the second part.
     """
-    compiled, plan = plan_for(session, selectors, kinds=kinds, force=force)
+    known = frozenset() if poll else frozenset(session.past)
+    compiled, plan = plan_for(session, selectors, kinds=kinds, force=force, asked=known)
     ended: list[Ended] = []
-    asked = frozenset(entry.step.name for entry in plan.polls.entries)
-    if asked:
+    polls = plan.polls
+    if polls.entries:
         from trunkline.orchestration.local import execute
 
-        ended = execute(session, compiled.graph, plan.polls, listen, refresh=refresh)
+        ended = execute(session, compiled.graph, polls, listen, refresh=refresh)
         session.refresh()
+        asked = known | {entry.step.name for entry in polls.entries}
         compiled, plan = plan_for(session, selectors, kinds=kinds, force=force, asked=asked)
     if plan.stale:
         from trunkline.orchestration.local import execute

@@ -6,7 +6,7 @@ import pytest
 
 from trunkline.errors import ProjectError, UserError
 from trunkline.graph.graph import Graph
-from trunkline.graph.plan import Past, make_plan
+from trunkline.graph.plan import POLLED, Past, make_plan
 from trunkline.graph.select import select
 from trunkline.graph.step import Step, digest, fingerprint
 
@@ -119,3 +119,35 @@ def test_selection(selectors: list[str], expected: set[str]) -> None:
 def test_a_misspelt_selection_names_the_close_match() -> None:
     with pytest.raises(UserError, match="Did you mean 'train'"):
         select(_graph(), ["tran"])
+
+
+def _polled(version: str) -> Graph:
+    return Graph.of(
+        [
+            Step("ingest:s.t", "ingest", config={"version": version}, polled=True),
+            Step("build:a", "build", needs=("ingest:s.t",)),
+        ]
+    )
+
+
+def test_a_polled_source_is_asked_each_time_and_makes_nothing_stale_by_that() -> None:
+    past = _past(_polled("load_1"))
+    assert _reasons(_polled("load_1"), past) == {"ingest:s.t": POLLED}
+
+
+def test_what_a_polled_source_brought_makes_the_rest_stale() -> None:
+    graph = _polled("load_2")
+    asked = frozenset({"ingest:s.t"})
+    plan = make_plan(graph, _past(_polled("load_1")), selected=set(graph.steps), exists=lambda *_: True, asked=asked)
+    assert {e.step.name: e.reason for e in plan.entries if e.reason} == {"build:a": "input changed: ingest:s.t"}
+
+
+def test_a_polled_source_that_never_ran_comes_first_and_the_rest_after_it() -> None:
+    plan = make_plan(_polled(""), {}, selected={"ingest:s.t", "build:a"}, exists=lambda *_: True)
+    assert [e.step.name for e in plan.polls.entries] == ["ingest:s.t"]
+    assert [e.reason for e in plan.stale] == ["never ran", "never ran"]
+
+
+def test_an_unselected_polled_source_is_not_asked() -> None:
+    plan = make_plan(_polled("1"), _past(_polled("1")), selected={"build:a"}, exists=lambda *_: True)
+    assert plan.stale == ()
