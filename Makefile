@@ -17,6 +17,8 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 STAMP := .venv/.stamp
 STAMP_BENCH := .venv/.stamp-bench
 STAMP_EMULATOR := .venv-emulator/.stamp
+STAMP_FIVETRAN := .venv-fivetran/.stamp
+STAMP_MARIADB := .venv-mariadb/.stamp
 
 .PHONY: help demo test lint bench lock clean
 
@@ -26,7 +28,7 @@ help: ## show this list
 demo: $(STAMP) ## from raw files to answered predictions, in ./demo
 	PATH="$(CURDIR)/$(BIN):$$PATH" bash scripts/demo.sh demo
 
-test: lint $(STAMP_EMULATOR) ## lint, then every test
+test: lint $(STAMP_EMULATOR) $(STAMP_FIVETRAN) $(STAMP_MARIADB) ## lint, then every test
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
 
 lint: $(STAMP) ## style, types and import layers
@@ -37,6 +39,8 @@ lint: $(STAMP) ## style, types and import layers
 
 bench: $(STAMP_BENCH) ## the benchmarks beside their limits and peers
 	$(BIN)/python benchmarks/ingest.py
+	$(BIN)/python benchmarks/databases.py
+	$(BIN)/python benchmarks/streams.py
 	$(BIN)/python benchmarks/serving.py
 	$(BIN)/python benchmarks/functions.py
 	$(BIN)/python benchmarks/predict.py
@@ -45,7 +49,7 @@ lock: ## resolve every version anew and write the constraints files
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed" >&2; exit 1; }
 	$(PYTHON) scripts/lock.py
 
-clean: ## remove what was made here, but for .venv and .venv-emulator
+clean: ## remove what was made here, but for .venv and its like
 	rm -rf .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache benchmarks/.work build demo dist
 	find src tests scripts benchmarks examples -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -67,4 +71,16 @@ $(STAMP_EMULATOR): constraints-emulator.txt
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed" >&2; exit 1; }
 	test -x .venv-emulator/bin/python || $(PYTHON) -m venv .venv-emulator
 	.venv-emulator/bin/python -m pip install --quiet --disable-pip-version-check --requirement constraints-emulator.txt
+	@touch $@
+
+# Fivetran's Connector SDK, for the connectors that the tests run: an environment of its own, as its users have it.
+$(STAMP_FIVETRAN): constraints-fivetran.txt
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed" >&2; exit 1; }
+	test -x .venv-fivetran/bin/python || $(PYTHON) -m venv .venv-fivetran
+	.venv-fivetran/bin/python -m pip install --quiet --disable-pip-version-check --requirement constraints-fivetran.txt
+	@touch $@
+
+# A MariaDB server for the tests: an installed one, or Debian's packages unpacked here.
+$(STAMP_MARIADB): scripts/mariadb.sh
+	bash scripts/mariadb.sh .venv-mariadb
 	@touch $@

@@ -1,10 +1,12 @@
-"""From one CSV file to a typed table: `trunkline ingest` beside DuckDB alone (the limit) and dlt (a peer).
+"""From files to a typed table: `trunkline ingest` beside DuckDB alone (the limit) and dlt (a peer).
 
-    python benchmarks/ingest.py --rounds 3 --rows 1
+    python benchmarks/ingest.py --rounds 3 --rows 1 --scenes csv parquet many merge memory
 
-`--rows` is TPC-H's scale factor: 1 is lineitem with 6,001,215 rows and 773 MB of CSV. The contestants take turns, each
-as a whole process, imports included, into a fresh DuckLake; afterwards the rows that arrived are counted. How to read
-the table: benchmarks/README.md.
+`--rows` is TPC-H's scale factor: 1 is lineitem with 6,001,215 rows and 773 MB of CSV. Scenes: one CSV file; one Parquet
+file; a tenth of the rows in 1,000 files beside the same in one; 1% of the rows merged into all beside loading all; and
+1, 4 and 10 times the rows. The first contestant of a scene is what the others are compared to. The contestants take
+turns, each as a whole process, imports included, into a fresh DuckLake; afterwards the rows that arrived are counted.
+How to read the tables: benchmarks/README.md.
 """
 
 from __future__ import annotations
@@ -24,7 +26,6 @@ from pathlib import Path
 from typing import Any
 
 WORK = Path(__file__).resolve().parent / ".work" / "ingest"
-LIMIT = "duckdb"
 
 COLUMNS = {
     "l_orderkey": "bigint",
@@ -60,17 +61,17 @@ bench:
       attach:
         - {path: "ducklake:sqlite:lake.sqlite", alias: lake, options: {data_path: lake.files}}
 """,
-    "models/sources.yml": """\
+}
+
+SOURCES = """\
 sources:
   - name: tpch
     schema: raw
     tables:
       - name: lineitem
-        config: {meta: {trunkline: {connector: files, path: lineitem.csv, load: append}}}
+        config: {meta: {trunkline: {connector: files, OPTIONS}}}
         columns:
-"""
-    + "".join(f'          - {{name: {name}, data_type: "{type_}"}}\n' for name, type_ in COLUMNS.items()),
-}
+""" + "".join(f'          - {{name: {name}, data_type: "{type_}"}}\n' for name, type_ in COLUMNS.items())
 
 
 # -- the contestants: each runs in a process of its own, in an empty folder that holds `lineitem.csv`
@@ -78,15 +79,22 @@ sources:
 
 def run_duckdb() -> None:
     """The limit: one statement, nothing recorded, no row told from another."""
+    _create("read_csv('lineitem.csv', all_varchar=true)")
+
+
+def run_duckdb_parquet() -> None:
+    """The limit for Parquet."""
+    _create("read_parquet('lineitem.parquet')")
+
+
+def _create(rows: str) -> None:
     import duckdb
 
     casts = ", ".join(f"try_cast({name} as {type_}) as {name}" for name, type_ in COLUMNS.items())
     with duckdb.connect() as connection:
         connection.execute("set preserve_insertion_order = false")
         attach_lake(connection, "data_path 'lake.files'")
-        connection.execute(
-            f"create table lake.lineitem as select {casts} from read_csv('lineitem.csv', all_varchar=true)"
-        )
+        connection.execute(f"create table lake.lineitem as select {casts} from {rows}")
 
 
 def attach_lake(connection: Any, options: str) -> None:
@@ -136,18 +144,50 @@ def dlt_pipeline() -> Any:
     return dlt.pipeline("bench", destination=destination, dataset_name="raw", pipelines_dir=str(here / "pipelines"))
 
 
-def make_csv(scale: str, target: str) -> None:
-    """Write TPC-H's lineitem, and put the extensions where DuckDB's LOAD finds them."""
+def make_data(scale: str, folder: str) -> None:
+    """Write TPC-H's lineitem in every shape, and put the extensions where DuckDB's LOAD finds them."""
     import duckdb
     from duckdb_extensions import import_extension
 
     for extension in ("tpch", "ducklake", "sqlite_scanner"):
         import_extension(extension)
-    with duckdb.connect(f"{target}.duckdb") as connection:
+    with duckdb.connect(f"{folder}.duckdb") as connection:
         connection.execute("load tpch")
         connection.execute(f"call dbgen(sf = {float(scale)})")
-        connection.execute(f"copy lineitem to '{target}' (header, delimiter ',')")
-    Path(f"{target}.duckdb").unlink()
+        connection.execute(f"copy lineitem to '{folder}/lineitem.csv' (header, delimiter ',')")
+        connection.execute(f"copy lineitem to '{folder}/lineitem.parquet' (format parquet)")
+        changed = "* replace (l_comment || '!' as l_comment)"
+        connection.execute(
+            f"copy (select {changed} from lineitem where hash(l_orderkey, l_linenumber) % 100 = 0) "
+            f"to '{folder}/changed.csv' (header, delimiter ',')"
+        )
+    Path(f"{folder}.duckdb").unlink()
+    cut(Path(folder))
+    for times in (4, 10):
+        repeat(Path(folder), times)
+
+
+def cut(folder: Path) -> None:
+    """A tenth of the rows, as one file and as 1,000."""
+    (folder / "many").mkdir()
+    with (folder / "lineitem.csv").open("rb") as whole, (folder / "tenth.csv").open("wb") as tenth:
+        header = whole.readline()
+        lines = whole.readlines((folder / "lineitem.csv").stat().st_size // 10)
+        tenth.write(header)
+        tenth.writelines(lines)
+    for number in range(1000):
+        part = lines[number * len(lines) // 1000 : (number + 1) * len(lines) // 1000]
+        (folder / "many" / f"{number:03}.csv").write_bytes(header + b"".join(part))
+
+
+def repeat(folder: Path, times: int) -> None:
+    """One file with the rows many times."""
+    with (folder / f"times{times}.csv").open("wb") as target:
+        for number in range(times):
+            with (folder / "lineitem.csv").open("rb") as source:
+                header = source.readline()
+                target.write(header if number == 0 else b"")
+                shutil.copyfileobj(source, target, 8 << 20)
 
 
 def count_rows(table: str) -> None:
@@ -164,7 +204,8 @@ CHILDREN: dict[str, Callable[..., None]] = {
     "run_duckdb": run_duckdb,
     "run_dlt_pyarrow": run_dlt_pyarrow,
     "run_dlt_duckdb": run_dlt_duckdb,
-    "make_csv": make_csv,
+    "run_duckdb_parquet": run_duckdb_parquet,
+    "make_data": make_data,
     "count_rows": count_rows,
 }
 
@@ -174,11 +215,19 @@ CHILDREN: dict[str, Callable[..., None]] = {
 
 @dataclass(frozen=True)
 class Contestant:
-    """What to run, and the table in which its rows must be found."""
+    """What to run, with which files and options, and the table in which its rows must be found.
+
+    With `later` the files of `inputs` are loaded beforehand, and those of `later` are what is timed. Contestants with
+    the same `rows` end with the same rows.
+    """
 
     name: str
     command: tuple[str, ...]
     table: str
+    inputs: tuple[str, ...] = ("lineitem.csv",)
+    options: str = "path: lineitem.csv"
+    later: tuple[str, ...] = ()
+    rows: str = "all"
 
 
 @dataclass(frozen=True)
@@ -196,19 +245,40 @@ def child(function: str, *arguments: str) -> tuple[str, ...]:
     return (sys.executable, str(Path(__file__).resolve()), "--child", function, *arguments)
 
 
-def contestants(only: Sequence[str]) -> list[Contestant]:
-    """Those asked for, the limit first; dlt takes part where it is installed."""
-    command = str(Path(sys.executable).with_name("trunkline"))
-    every = [
-        Contestant(LIMIT, child("run_duckdb"), "lake.lineitem"),
-        Contestant("trunkline", (command, "ingest", "--json"), "lake.raw.lineitem"),
+def scenes(only: Sequence[str]) -> dict[str, list[Contestant]]:
+    """The contestants of each scene; dlt takes part where it is installed, and was asked for."""
+    ours = (str(Path(sys.executable).with_name("trunkline")), "ingest", "--json")
+    table, limit = "lake.raw.lineitem", "lake.lineitem"
+    merge = "load: merge, key: [l_orderkey, l_linenumber]"
+    csv = [
+        Contestant("duckdb", child("run_duckdb"), limit),
+        Contestant("trunkline", ours, table),
+        Contestant("dlt-pyarrow", child("run_dlt_pyarrow"), table),
+        Contestant("dlt-duckdb", child("run_dlt_duckdb"), table),
     ]
-    if importlib.util.find_spec("dlt"):
-        every.append(Contestant("dlt-pyarrow", child("run_dlt_pyarrow"), "lake.raw.lineitem"))
-        every.append(Contestant("dlt-duckdb", child("run_dlt_duckdb"), "lake.raw.lineitem"))
-    else:
+    if importlib.util.find_spec("dlt") is None:
         print("dlt is not installed: left out (pip install 'trunkline[bench]')")
-    return [each for each in every if not only or each.name in (LIMIT, *only)]
+        csv = csv[:2]
+    return {
+        "csv": [each for each in csv if not only or each.name in ("duckdb", *only)],
+        "parquet": [
+            Contestant("duckdb", child("run_duckdb_parquet"), limit, ("lineitem.parquet",)),
+            Contestant("trunkline", ours, table, ("lineitem.parquet",), "path: lineitem.parquet"),
+        ],
+        "many": [
+            Contestant("one file", ours, table, ("tenth.csv",), "path: tenth.csv", rows="tenth"),
+            Contestant("1,000 files", ours, table, ("many",), "path: many/*.csv", rows="tenth"),
+        ],
+        "merge": [
+            Contestant("load all", ours, table),
+            Contestant("merge 1%", ours, table, options=f'path: "*.csv", {merge}', later=("changed.csv",)),
+        ],
+        "memory": [
+            Contestant("1x", ours, table),
+            Contestant("4x", ours, table, ("times4.csv",), "path: times4.csv", rows="4x"),
+            Contestant("10x", ours, table, ("times10.csv",), "path: times10.csv", rows="10x"),
+        ],
+    }
 
 
 def environment() -> dict[str, str]:
@@ -217,14 +287,34 @@ def environment() -> dict[str, str]:
     return os.environ | quiet | {"HOME": str(WORK / "home")}
 
 
-def run(contestant: Contestant, csv: Path) -> Lap:
+def run(contestant: Contestant, data: Path) -> Lap:
     """One lap in a fresh folder, and the check that all rows arrived."""
     folder = WORK / "lap"
     shutil.rmtree(folder, ignore_errors=True)
-    for name, text in PROJECT.items():
+    texts = {**PROJECT, "models/sources.yml": SOURCES.replace("OPTIONS", contestant.options)}
+    for name, text in texts.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text, encoding="utf-8")
-    os.link(csv, folder / "lineitem.csv")
+    link(contestant.inputs, data, folder)
+    if contestant.later:
+        timed(contestant, folder)
+        link(contestant.later, data, folder)
+    lap = timed(contestant, folder)
+    check(contestant, folder, data)
+    return lap
+
+
+def link(names: Sequence[str], data: Path, folder: Path) -> None:
+    """Put files, or folders of files, into the project."""
+    for name in names:
+        if (data / name).is_dir():
+            shutil.copytree(data / name, folder / name, copy_function=os.link)
+        else:
+            os.link(data / name, folder / name)
+
+
+def timed(contestant: Contestant, folder: Path) -> Lap:
+    """One process from start to end."""
     with (folder / "stdout").open("w+b") as out, (folder / "stderr").open("w+b") as err:
         started = time.perf_counter()
         process = subprocess.Popen(contestant.command, cwd=folder, env=environment(), stdout=out, stderr=err)
@@ -234,16 +324,15 @@ def run(contestant: Contestant, csv: Path) -> Lap:
     if process.returncode != 0:
         said = "\n".join((folder / name).read_text(errors="replace")[-2000:] for name in ("stdout", "stderr"))
         sys.exit(f"{contestant.name} failed with exit code {process.returncode}:\n{said}")
-    check(contestant, folder, csv)
     inner = own_seconds((folder / "stdout").read_text())
     return Lap(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024, inner)
 
 
-def check(contestant: Contestant, folder: Path, csv: Path) -> None:
-    """Stop unless the table holds what the limit's first table held."""
+def check(contestant: Contestant, folder: Path, data: Path) -> None:
+    """Stop unless the table holds what the first with these rows held."""
     command = child("count_rows", contestant.table)
     found = subprocess.run(command, cwd=folder, env=environment(), stdout=subprocess.PIPE, text=True, check=True).stdout
-    expected = csv.with_suffix(".expected")
+    expected = data / f"{contestant.rows}.expected"
     if not expected.exists():
         expected.write_text(found)
     if found != expected.read_text():
@@ -259,13 +348,15 @@ def own_seconds(stdout: str) -> float | None:
     return sum(step["seconds"] for step in account["ran"])
 
 
-def report(laps: dict[str, list[Lap]], rows: int) -> None:
-    """Print medians, and ratios to the limit."""
-    limit = median(laps[LIMIT])
+def report(scene: str, starters: Sequence[Contestant], laps: dict[str, list[Lap]], data: Path) -> None:
+    """Print medians, and ratios to the first."""
+    limit = median(laps[starters[0].name])
     titles = ("wall s", "(best)", "x wall", "cpu s", "x cpu", "peak MB", "rows/s", "inner s")
-    print("\ncontestant   " + "".join(f"{title:>11}" for title in titles))
-    for name, runs in laps.items():
+    print(f"\n{scene:<13}" + "".join(f"{title:>11}" for title in titles))
+    for starter in starters:
+        runs = laps[starter.name]
         lap = median(runs)
+        rows = int(json.loads((data / f"{starter.rows}.expected").read_text())[0])
         cells = (
             f"{lap.wall:.2f}",
             f"{min(each.wall for each in runs):.2f}",
@@ -273,10 +364,10 @@ def report(laps: dict[str, list[Lap]], rows: int) -> None:
             f"{lap.cpu:.2f}",
             f"{lap.cpu / limit.cpu:.2f}x",
             f"{lap.peak:,.0f}",
-            f"{rows / lap.wall:,.0f}",
+            "-" if starter.later else f"{rows / lap.wall:,.0f}",
             "-" if lap.inner is None else f"{lap.inner:.2f}",
         )
-        print(f"{name:<13}" + "".join(f"{cell:>11}" for cell in cells))
+        print(f"{starter.name:<13}" + "".join(f"{cell:>11}" for cell in cells))
 
 
 def median(runs: Sequence[Lap]) -> Lap:
@@ -291,24 +382,29 @@ def median(runs: Sequence[Lap]) -> Lap:
 
 
 def main() -> None:
-    """Generate the file once, let the contestants take turns, print the table."""
+    """Generate the files once, let the contestants take turns, print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3, metavar="N")
     parser.add_argument("--rows", type=float, default=1.0, metavar="SF", help="TPC-H scale factor (default 1)")
-    parser.add_argument("--only", nargs="*", default=[], metavar="NAME", help="contestants beside the limit")
+    parser.add_argument("--scenes", nargs="*", default=["csv"], choices=list(scenes([])), metavar="NAME")
+    parser.add_argument("--only", nargs="*", default=[], metavar="NAME", help="contestants of csv beside the limit")
     arguments = parser.parse_args()
     (WORK / "home").mkdir(parents=True, exist_ok=True)
-    csv = WORK / f"lineitem-{arguments.rows:g}.csv"
-    if not csv.exists():
-        subprocess.run(child("make_csv", str(arguments.rows), str(csv)), env=environment(), check=True)
-    starters = contestants(arguments.only)
-    laps: dict[str, list[Lap]] = {starter.name: [] for starter in starters}
-    for number in range(arguments.rounds):
-        for contestant in starters:
-            lap = run(contestant, csv)
-            laps[contestant.name].append(lap)
-            print(f"round {number + 1}: {contestant.name} {lap.wall:.2f} s", flush=True)
-    report(laps, int(json.loads(csv.with_suffix(".expected").read_text())[0]))
+    data = WORK / f"data-{arguments.rows:g}"
+    if not (data / "made").exists():
+        shutil.rmtree(data, ignore_errors=True)
+        data.mkdir()
+        subprocess.run(child("make_data", str(arguments.rows), str(data)), env=environment(), check=True)
+        (data / "made").touch()
+    for scene in arguments.scenes:
+        starters = scenes(arguments.only)[scene]
+        laps: dict[str, list[Lap]] = {starter.name: [] for starter in starters}
+        for number in range(arguments.rounds):
+            for contestant in starters:
+                lap = run(contestant, data)
+                laps[contestant.name].append(lap)
+                print(f"{scene}, round {number + 1}: {contestant.name} {lap.wall:.2f} s", flush=True)
+        report(scene, starters, laps, data)
 
 
 if __name__ == "__main__":

@@ -38,6 +38,13 @@ def cli() -> str:
         assert command is not None
         below = click.Context(command, parent=context, info_name=name, max_content_width=100, terminal_width=100)
         pages.append(f"## {name}\n\n```text\n{command.get_help(below)}\n```\n")
+        for inner in command.list_commands(below) if isinstance(command, click.Group) else ():
+            part = command.get_command(below, inner)
+            assert part is not None
+            text = part.get_help(
+                click.Context(part, parent=below, info_name=inner, max_content_width=100, terminal_width=100)
+            )
+            pages.append(f"### {name} {inner}\n\n```text\n{text}\n```\n")
     return "\n".join(pages)
 
 
@@ -129,6 +136,21 @@ def warehouses() -> str:
     return "\n".join([*lines, "", *listed]) + "\n"
 
 
+def loads() -> str:
+    """What the load suite shows of each warehouse it runs on."""
+    sys.path.insert(0, str(ROOT))
+    from tests.contract.matrix import LOADED
+    from trunkline.testing.load_suite import LoadSuite
+    from trunkline.testing.warehouse_suite import behaviours
+
+    notes: dict[str, int] = {}
+    lines = ["| | " + " | ".join(tried.name for tried in LOADED) + " |", "|---" * (1 + len(LOADED)) + "|"]
+    for test, (text, capabilities) in behaviours(LoadSuite).items():
+        lines.append(f"| {text} | {' | '.join(_cell(tried, test, capabilities, notes) for tried in LOADED)} |")
+    listed = [f"{number}. {text}" for text, number in notes.items()]
+    return "\n".join([*lines, "", *listed]) + "\n"
+
+
 def _cell(tried: Any, test: str, capabilities: tuple[type, ...], notes: dict[str, int]) -> str:
     module, _, name = tried.adapter.partition(":")
     adapter = getattr(import_module(module), name)
@@ -149,7 +171,10 @@ def _cell(tried: Any, test: str, capabilities: tuple[type, ...], notes: dict[str
 PAGES = {"cli.md": cli, "configuration.md": configuration, "errors.md": error_page, "ledger.md": ledger}
 
 
-TABLES_IN = {ROOT / "docs" / "warehouses.md": warehouses}  # between two marks of a page that is written by hand
+TABLES_IN = {
+    ROOT / "docs" / "warehouses.md": warehouses,
+    ROOT / "docs" / "contracts.md": loads,
+}  # between two marks of a page that is written by hand
 BEGIN, END = "<!-- Written by scripts/reference.py from the code. -->\n", "<!-- To here. -->\n"
 
 

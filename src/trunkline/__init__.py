@@ -10,9 +10,17 @@ In a project's `ml/*.py`:
     @tl.model(dataset=flights, metric="roc_auc")
     def delay(trial: tl.Trial):
         return LightGBM(leaves=trial.suggest_int("leaves", 15, 255, log=True))
+
+In its `sources/*.py`:
+
+    @tl.source
+    def orders(url, since):
+        for page in pages(url, after=since):
+            yield page["orders"]
+            yield tl.Checkpoint(page["next"])
 """
 
 from trunkline.project import split
-from trunkline.project.declare import Dataset, Model, Trial, model
+from trunkline.project.declare import Checkpoint, Dataset, Model, Source, Trial, model, source
 
-__all__ = ["Dataset", "Model", "Trial", "model", "split"]
+__all__ = ["Checkpoint", "Dataset", "Model", "Source", "Trial", "model", "source", "split"]

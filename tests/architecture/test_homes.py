@@ -8,13 +8,16 @@ from collections.abc import Iterator
 import pytest
 
 HOMES: dict[str, tuple[str, ...]] = {
+    "adbc_driver_manager": ("ingest/adbc.py",),
     "airflow": (),  # its DAG file is rendered text
     "dbt": ("transform/dbt.py",),
     "dbt.adapters": ("transform/dbt.py", "transform/functions.py"),  # the plugin's base class
-    "dlt": ("ingest/dlt.py",),
+    "dlt": ("ingest/dlt_errors.py", "ingest/dlt_extract.py", "ingest/dlt_rest.py", "ingest/dlt_sql.py"),
     "duckdb": ("warehouse/duckdb.py",),
     "duckdb_extensions": ("warehouse/duckdb.py",),
+    "fivetran_connector_sdk": ("ingest/fivetran_host.py",),
     "granian": ("serving/server.py",),
+    "grpc": ("ingest/fivetran_host.py",),
     "lightgbm": ("training/lightgbm.py",),
     "mlflow": ("registry/mlflow.py",),
     "onnxmltools": ("training/lightgbm.py",),

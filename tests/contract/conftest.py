@@ -9,7 +9,9 @@ import pytest
 
 from tests.contract import servers
 
-pytest.register_assert_rewrite("trunkline.testing.warehouse_cases", "trunkline.testing.warehouse_suite")
+pytest.register_assert_rewrite(
+    *(f"trunkline.testing.{name}" for name in ("warehouse_cases", "warehouse_suite", "load_cases", "load_suite"))
+)
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,5 @@
-"""Real servers for tests: PostgreSQL, and an object store that speaks S3. Each in a folder of its own, gone later."""
+"""Real servers for tests: PostgreSQL, MariaDB, and an object store that speaks S3. Each in a folder of its own, gone
+later."""
 
 from __future__ import annotations
 
@@ -16,6 +17,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+
+import duckdb
+
+from trunkline.warehouse.duckdb import load_extension
 
 _AS_ROOT = {"user": "nobody", "group": "nogroup", "extra_groups": ()} if os.geteuid() == 0 else {}
 
@@ -74,6 +79,85 @@ def postgres() -> Iterator[Postgres]:
             yield server
         finally:
             _run(*control, "-m", "immediate", "stop")
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@dataclass(frozen=True)
+class MariaDB:
+    """A running server. The user `team` may do everything and logs in with `password`."""
+
+    port: int
+    folder: Path
+    user: str = "team"
+    password: str = "nor-for-the-log"
+
+    def sql(self, *statements: str, database: str = "mysql") -> None:
+        """Run statements, through DuckDB: there is no client here."""
+        login = f"mysql://{self.user}:{self.password}@127.0.0.1:{self.port}/{database}"
+        with duckdb.connect() as connection:
+            load_extension(connection, "mysql_scanner")
+            connection.execute(f"attach '{login}' as server (type mysql)")
+            for statement in statements:
+                connection.execute("call mysql_execute('server', ?)", [statement])
+
+    def database(self, name: str) -> str:
+        """A new, empty database."""
+        self.sql(f"create database {name} character set utf8mb4")
+        return name
+
+    @property
+    def log(self) -> str:
+        """Every statement that the server was given, since it started."""
+        return (self.folder / "general.log").read_text("utf-8", "replace")
+
+
+_MARIADB = Path(__file__).parent.parent.parent / ".venv-mariadb"
+
+
+def without_mariadb() -> str | None:
+    """Why there is no MariaDB here, if there is none."""
+    if (_MARIADB / "mariadbd").exists():
+        return None
+    reason = _MARIADB / "reason"
+    return reason.read_text().strip() if reason.exists() else "no MariaDB: run bash scripts/mariadb.sh"
+
+
+@contextmanager
+def mariadb() -> Iterator[MariaDB]:
+    """A new server on a free port."""
+    folder = Path(tempfile.mkdtemp(prefix="trunkline-my-"))
+    server = MariaDB(free_port(), folder)
+    shared = next(
+        path
+        for path in (_MARIADB / "unpacked/usr/share/mysql", Path("/usr/share/mysql"), Path("/usr/share/mariadb"))
+        if (path / "mysql_system_tables.sql").exists()
+    )
+    tables = [shared / f"mysql_{name}.sql" for name in ("system_tables", "performance_tables", "system_tables_data")]
+    first = "create database mysql;\nuse mysql;\n" + "".join(path.read_text() for path in tables)
+    grant = f"create user {server.user}@'127.0.0.1' identified by '{server.password}';\n"
+    (folder / "init.sql").write_text(f"{grant}grant all on *.* to {server.user}@'127.0.0.1';\n")
+    (folder / "data").mkdir()
+    command = [str(_MARIADB / "mariadbd"), f"--datadir={folder / 'data'}", "--innodb-log-file-size=8M"]
+    command += ["--user=root"] if os.geteuid() == 0 else []
+    try:
+        made = subprocess.run([*command, "--bootstrap"], input=first, capture_output=True, text=True, check=False)
+        assert made.returncode == 0, made.stderr
+        command += [f"--port={server.port}", "--bind-address=127.0.0.1", f"--socket={folder / 'socket'}"]
+        command += [f"--pid-file={folder / 'pid'}", f"--init-file={folder / 'init.sql'}", "--skip-log-bin"]
+        command += ["--innodb-flush-log-at-trx-commit=0", "--general-log=1", f"--general-log-file={folder}/general.log"]
+        with (folder / "log").open("wb") as log:
+            process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=subprocess.STDOUT)
+        try:
+            for _ in range(300):
+                assert process.poll() is None, (folder / "log").read_text()
+                if "ready for connections" in (folder / "log").read_text():
+                    break
+                time.sleep(0.1)
+            yield server
+        finally:
+            process.kill()
+            process.wait()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

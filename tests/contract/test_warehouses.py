@@ -31,7 +31,14 @@ ACCOUNT = {
 def lake(path: str, data: str, *extensions: str) -> dict[str, Any]:
     """A DuckLake as a dbt profile has it."""
     attached = {"path": path, "alias": "lake", "options": {"data_path": data}}
-    return {"path": ":memory:", "database": "lake", "extensions": ["ducklake", *extensions], "attach": [attached]}
+    trusting = {"allow_unsigned_extensions": True}  # else each connection hashes the extensions' files anew
+    return {
+        "path": ":memory:",
+        "database": "lake",
+        "config_options": trusting,
+        "extensions": ["ducklake", *extensions],
+        "attach": [attached],
+    }
 
 
 @pytest.fixture(scope="module")

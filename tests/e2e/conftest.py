@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import pytest
+
+from tests import warmed
+
+# DuckDB reads and hashes an extension's file whenever it is loaded, to check who signed it: a third of a second for
+# each of some hundred connections of the tests. Projects as `init` makes them, and tests of loading, leave it on.
+TRUSTING = {"allow_unsigned_extensions": "true"}
 
 
 @dataclass(frozen=True)
@@ -31,32 +34,31 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Project:
-    """A project folder and the means to run commands in it."""
+    """A project folder and the means to run commands in it: each `anew` by Python, or from a warmed process."""
 
     root: Path
+    anew: bool = False
 
     def run(self, *arguments: str, check: bool = True, **environ: str) -> Outcome:
         """`trunkline ARGUMENTS` in the project; fails the test if the command fails and `check` is on."""
-        done = subprocess.run(
-            [sys.executable, "-m", "trunkline", *arguments],
-            cwd=self.root,
-            capture_output=True,
-            text=True,
-            timeout=600,
-            env={**os.environ, **environ},
-            check=False,
-        )
+        start = warmed.run_anew if self.anew else warmed.run
+        done = start(["-m", "trunkline", *arguments], self.root, timeout=600, **environ)
         assert not check or done.returncode == 0, f"{arguments}: {done.returncode}\n{done.stdout}\n{done.stderr}"
         assert "Traceback (most recent call last)" not in done.stderr
         return Outcome(done.returncode, done.stdout, done.stderr)
 
     def sql(self, query: str) -> list[tuple[Any, ...]]:
         """Read the project's warehouse, as a user with DuckDB would."""
-        with duckdb.connect() as connection:
+        with duckdb.connect(config=TRUSTING) as connection:
             connection.execute("load icu; load ducklake; load sqlite_scanner; set timezone = 'UTC'")
             lake = f"attach 'ducklake:sqlite:{self.root}/warehouse/catalog.sqlite' as lake"
             connection.execute(f"{lake} (data_path '{self.root}/warehouse/data', override_data_path true)")
             return connection.execute(query).fetchall()
+
+    def trusting(self) -> Project:
+        """The same, with a profile that says `TRUSTING`."""
+        self.edit("profiles.yml", "      type: duckdb\n", f"      type: duckdb\n      config_options: {TRUSTING}\n")
+        return self
 
     def edit(self, file: str, old: str, new: str) -> None:
         """Replace text in a file of the project."""
@@ -71,7 +73,7 @@ def shop_done(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """The start project, run once. Copy it before changing it."""
     root = tmp_path_factory.mktemp("shop") / "shop"
     Project(root.parent).run("init", "shop")
-    project = Project(root)
+    project = Project(root).trusting()
     project.run("run")
     return project
 

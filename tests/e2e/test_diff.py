@@ -12,7 +12,7 @@ import duckdb
 import pytest
 import yaml
 
-from tests.e2e.conftest import Project, copy_of
+from tests.e2e.conftest import TRUSTING, Project, copy_of
 from tests.emulator import running
 from trunkline.warehouse.relation import Relation
 from trunkline.warehouse.snowflake import open_snowflake
@@ -31,7 +31,7 @@ def two_done(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """The start project with a seed and a snapshot, built on two targets that share nothing."""
     root = tmp_path_factory.mktemp("two") / "shop"
     Project(root.parent).run("init", "shop")
-    project = Project(root)
+    project = Project(root).trusting()
     (root / "seeds").mkdir()
     (root / "seeds" / "countries.csv").write_text(SEED)
     (root / "snapshots").mkdir()
@@ -52,7 +52,7 @@ def two(two_done: Project, tmp_path: Path) -> Project:
 
 
 def _change(project: Project, *statements: str) -> None:
-    with duckdb.connect() as connection:
+    with duckdb.connect(config=TRUSTING) as connection:
         connection.execute("load icu; load ducklake; load sqlite_scanner; set timezone = 'UTC'")
         lake = f"attach 'ducklake:sqlite:{project.root}/warehouse_ci/catalog.sqlite' as lake"
         connection.execute(f"{lake} (data_path '{project.root}/warehouse_ci/data', override_data_path true)")

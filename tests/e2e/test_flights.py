@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -80,7 +81,7 @@ def test_a_sample_through_the_whole_line(tmp_path: Path) -> None:
 
 @pytest.mark.timeout(900)
 def test_in_full(tmp_path: Path) -> None:
-    project = _flights(tmp_path)
+    project = replace(_flights(tmp_path), anew=True)
     project.run("run")
     assert project.sql("select sum(rows_read), sum(rows_quarantined) from lake.trunkline.loads") == [(367687, 0)]
     ((rows, keys),) = project.sql("select count(*), count(distinct flight_id) from lake.analytics.flight_features")

@@ -11,6 +11,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ def _ran(project: Project, *arguments: str) -> set[str]:
 
 
 def test_everything_runs_once(fresh_shop: Project) -> None:
+    fresh_shop = replace(fresh_shop, anew=True)
     assert _ran(fresh_shop) == STEPS
     assert _ran(fresh_shop) == set()
     assert "nothing to do: all 5 steps are fresh" in fresh_shop.run("run").out
@@ -114,6 +116,7 @@ def test_lost_state_is_made_again_and_no_row_twice(shop: Project) -> None:
 
 
 def test_the_whole_line(shop: Project) -> None:
+    shop = replace(shop, anew=True)
     shutil.rmtree(shop.root / ".trunkline")  # a registry of its own
     shop.run("run")
     ladder = shop.run("compare", "returns", "--json").data["rows"]

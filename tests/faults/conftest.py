@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import uuid
 import zipfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import duckdb
 import pytest
 
+from tests.api import Api, serving
+from tests.contract import servers
 from tests.e2e.conftest import Project
 from tests.faults import killing, state
+
+DISK_BYTES = 48 << 20
 
 SOURCES = """\
 sources:
@@ -57,11 +64,45 @@ class Scene:
 
 
 @pytest.fixture(scope="session")
+def postgres() -> Iterator[servers.Postgres]:
+    """A PostgreSQL server."""
+    with servers.postgres() as server:
+        yield server
+
+
+@pytest.fixture
+def fresh() -> str:
+    """A name that no other test uses."""
+    return f"t{uuid.uuid4().hex[:12]}"
+
+
+@pytest.fixture
+def api() -> Iterator[Api]:
+    """An API over HTTP."""
+    with serving() as server:
+        yield server
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system in memory of `DISK_BYTES`."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "tmpfs", str(place)]
+    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("this user may not mount a file system; the limit on file sizes is tested instead")
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", "--lazy", str(place)], check=True)
+
+
+@pytest.fixture(scope="session")
 def empty_depot(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project of three sources with their first files, nothing loaded yet."""
     place = tmp_path_factory.mktemp("depot")
     Project(place).run("init", "depot")
-    root = place / "depot"
+    root = Project(place / "depot").trusting().root
     for part in ("ml", "deploy", "data"):
         shutil.rmtree(root / part)
     for file in ("order_features.sql", "order_features.yml"):
@@ -91,7 +132,7 @@ def whole_line(tmp_path_factory: pytest.TempPathFactory) -> Scene:
     """`trunkline run` of the start project, from its files to a registered model."""
     place = tmp_path_factory.mktemp("line")
     Project(place).run("init", "shop")
-    return _scene(place / "shop", "run", tmp_path_factory.mktemp("line_done") / "shop")
+    return _scene(Project(place / "shop").trusting().root, "run", tmp_path_factory.mktemp("line_done") / "shop")
 
 
 def _scene(start: Path, command: str, root: Path) -> Scene:

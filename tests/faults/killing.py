@@ -1,7 +1,7 @@
 """Ending a command by SIGKILL: at a moment drawn by chance, or exactly before or after a call.
 
-How a moment is drawn. Most of a command's time goes into Python's imports, where a kill shows nothing. So an
-undisturbed run is watched first: every few milliseconds the files below `warehouse/` and `.trunkline/` are listed
+How a moment is drawn. Much of a command's time changes nothing, and a kill there shows nothing. So an undisturbed run
+is watched first: every few milliseconds the files below `warehouse/` and `.trunkline/` are listed
 with their sizes and time stamps, and each difference from the list before counts as one *change*: a journal that
 appears beside the catalog, a Parquet file that grows, a folder that gets its name. Three kills in four come a drawn
 0 to 30 ms after a drawn change, however fast the machine is just then; the fourth comes at a drawn fraction of the
@@ -17,12 +17,12 @@ import json
 import os
 import random
 import signal
-import subprocess
-import sys
 import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
+
+from tests import warmed
 
 _WATCHED = ("warehouse", ".trunkline")
 _NOISE = "dbt"  # what dbt compiles and logs is nobody's input
@@ -65,7 +65,7 @@ def draw(rng: random.Random, undisturbed: Run, done: float = 0.0) -> Moment:
 
 def run(root: Path, *arguments: str, kill: Moment | None = None) -> Run:
     """`trunkline ARGUMENTS` in the project at `root`, watched, and killed at `kill` with its whole group."""
-    return _watched(root, [sys.executable, "-m", "trunkline", *arguments], kill)
+    return _watched(root, ["-m", "trunkline", *arguments], kill)
 
 
 def run_until(root: Path, *arguments: str, call: str, when: str = "before", given: str = "True") -> Run:
@@ -73,7 +73,7 @@ def run_until(root: Path, *arguments: str, call: str, when: str = "before", give
 
     `call` is `module:Class.method`; `given` is an expression over the call's `args` (with self) and `kwargs`.
     """
-    return _watched(root, [sys.executable, "-c", _DEADLY, call, when, given, *arguments], None)
+    return _watched(root, ["-c", _DEADLY, call, when, given, *arguments], None)
 
 
 _DEADLY = """
@@ -108,7 +108,7 @@ main(arguments)
 def _watched(root: Path, command: list[str], kill: Moment | None) -> Run:
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         seen, changes, started = _listing(root), 0, time.monotonic()
-        process = subprocess.Popen(command, cwd=root, stdout=out, stderr=err, start_new_session=True)
+        process = warmed.start(command, root, out=out, err=err)
         due = started + kill.delay if kill is not None and kill.change == 0 else None
         try:
             while process.poll() is None:
@@ -123,17 +123,12 @@ def _watched(root: Path, command: list[str], kill: Moment | None) -> Run:
                     due = now + kill.delay
                 time.sleep(_LOOK_SECONDS)
         finally:
-            _end(process)
+            process.kill()
+            code = process.wait(30)
         seconds = time.monotonic() - started
         out.seek(0)
         err.seek(0)
-        return Run(process.returncode, out.read().decode(), err.read().decode(), seconds, changes)
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    if process.poll() is None:
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait(30)
+        return Run(code, out.read().decode(), err.read().decode(), seconds, changes)
 
 
 def _listing(root: Path) -> set[tuple[str, int, int]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
@@ -10,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+
+from tests.e2e.conftest import TRUSTING
 
 Rows = list[tuple[Any, ...]]
 Ask = Callable[[str], Rows]
@@ -32,7 +35,7 @@ def query(root: Path, sql: str) -> Rows:
 def connect(root: Path) -> duckdb.DuckDBPyConnection:
     """A reader's connection, the lake attached as `lake`; not read-only, for then SQLite could not end what a killed
     writer has left in its journal."""
-    connection = duckdb.connect()
+    connection = duckdb.connect(config=TRUSTING)
     connection.execute("load icu; load ducklake; load sqlite_scanner; set timezone = 'UTC'")
     lake = f"attach 'ducklake:sqlite:{root}/warehouse/catalog.sqlite' as lake"
     connection.execute(f"{lake} (data_path '{root}/warehouse/data', override_data_path true)")
@@ -47,6 +50,45 @@ def tables(root: Path) -> dict[str, Any]:
     with closing(connect(root)) as connection:
         _check(lambda sql: connection.execute(sql).fetchall())
         return _tables(lambda sql: connection.execute(sql).fetchall())
+
+
+def loaded(root: Path) -> dict[str, Any]:
+    """What ingestion has left, however many batches it took: the raw tables' rows, the rows set aside, rows by source
+    as the ledger has them, the files read, and the last cursor of each unit. The ledger's invariants are checked."""
+    with closing(connect(root)) as connection:
+
+        def ask(sql: str) -> Rows:
+            return connection.execute(sql).fetchall()
+
+        tables = [name for (name,) in ask("select table_name from duckdb_tables() where schema_name = 'raw'")]
+        found: dict[str, Any] = {
+            name: ask(f"select columns(c -> c not in ('_load_id', '_loaded_at')) from lake.raw.{name} order by all")
+            for name in sorted(tables)
+        }
+        found["quarantine"] = ask("select table_name, errors, raw from lake.trunkline.quarantine order by all")
+        sums = "sum(rows_read), sum(rows_loaded), sum(rows_quarantined)"
+        found["loads"] = ask(f"select source, {sums} from lake.trunkline.loads group by all order by all")
+        found["files"] = ask("select source, path, size, digest from lake.trunkline.load_files order by all")
+        last = "select unit, arg_max(cursor, load_id) from lake.trunkline.cursors group by all order by all"
+        # dlt's own state also says where the load began that it is of
+        found["cursors"] = [(unit, re.sub(r'"start_value": \d+', "", str(cursor))) for unit, cursor in ask(last)]
+        _check_batches(ask)
+        return found
+
+
+def _check_batches(ask: Ask) -> None:
+    """Each batch is whole: its cursor, its rows and those it set aside, as many as the ledger says."""
+    loads = ask("select load_id, source, mode, rows_read, rows_loaded, rows_quarantined from lake.trunkline.loads")
+    assert all(read == loaded + refused for *_, read, loaded, refused in loads), loads
+    cursors = {load_id for (load_id,) in ask("select load_id from lake.trunkline.cursors")}
+    assert {load_id for load_id, *_ in loads} <= cursors
+    refused_by = ask("select load_id, count(*) from lake.trunkline.quarantine group by all")
+    assert dict(refused_by) == {id_: refused for id_, *_, refused in loads if refused}
+    merged = {source for _, source, mode, *_ in loads if mode == "merge"}  # there a later load takes rows over
+    for source in {source for _, source, *_ in loads} - merged:
+        held = dict(ask(f"select _load_id, count(*) from lake.raw.{source.split('.')[1]} group by all"))
+        last = max((load_id for load_id, of, mode, *_ in loads if of == source and mode == "replace"), default="")
+        assert held == {id_: rows for id_, of, _, _, rows, _ in loads if of == source and id_ >= last and rows}
 
 
 def _tables(ask: Ask) -> dict[str, Any]:

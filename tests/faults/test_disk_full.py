@@ -12,30 +12,14 @@ import resource
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.faults import killing, state
+from tests.faults import ingesting, killing, scenes, state
 from tests.faults.conftest import Scene
 
 _MIB = 1 << 20
-_SIZE = 48 * _MIB
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system in memory of `_SIZE` bytes."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={_SIZE}", "tmpfs", str(place)]
-    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True, check=False).returncode:
-        pytest.skip("this user may not mount a file system; the limit on file sizes is tested instead")
-    try:
-        yield place
-    finally:
-        subprocess.run(["umount", "--lazy", str(place)], check=True)
 
 
 @pytest.mark.parametrize("rest", [0, 16 << 10, 256 << 10, _MIB], ids=lambda rest: f"{rest >> 10}k")
@@ -61,6 +45,25 @@ def test_a_file_that_cannot_grow(largest: int, next_load: Scene, tmp_path: Path)
     killing.must_end_well(killing.run(root, "ingest"))
     assert state.tables(root) == next_load.tables
     assert not state.left_over(root, next_load.done)
+
+
+@pytest.mark.parametrize("rest", [0, 48 << 10], ids=lambda rest: f"{rest >> 10}k")
+@pytest.mark.parametrize("source", ["files merged", "python merged"])
+def test_a_full_file_system_at_a_merge_and_under_a_stream(
+    source: str, rest: int, tmp_path: Path, small_disk: Path
+) -> None:
+    """Changed rows are merged, or spooled on their way: no half batch is left, and with room again all are there."""
+    ready = ingesting.ready(scenes.named(source), tmp_path)
+    root = ready.copy(small_disk / "depot")
+    ballast = small_disk / "ballast"
+    _fill(ballast, shutil.disk_usage(small_disk).free - rest)
+    ended = ingesting.ingest(root, ready.source)
+    assert ended.code == 1, ended.out + ended.err
+    assert "Traceback" not in ended.err, ended.err
+    assert "space" in ended.err.lower() or "full" in ended.err.lower(), ended.err
+    ballast.unlink()
+    killing.must_end_well(ingesting.ingest(root, ready.source))
+    ready.must_be_whole(root, f"{source} on a disk with a rest of {rest} bytes")
 
 
 def _one_error(done: killing.Run) -> str:

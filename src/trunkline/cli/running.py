@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ from trunkline.cli.show import Show
 from trunkline.errors import StepFailed
 
 if TYPE_CHECKING:
+    from trunkline.graph.plan import Plan
     from trunkline.orchestration.local import Ended
 
 
@@ -32,18 +33,22 @@ def run_steps(
     with session(project, target, show) as opened:
         with show.working():
             ended, plan = run_selected(
-                opened, select, lambda e: _show(show, e), kinds=kinds, force=force or refresh, refresh=refresh
+                opened, select, lambda e: show_step(show, e), kinds=kinds, force=force or refresh, refresh=refresh
             )
-        done = {e.name for e in ended}
-        fresh = sum(e.selected and not e.reason and e.step.name not in done for e in plan.entries)
-        _close(show, ended, fresh, time.perf_counter() - clock)
+        close_run(show, ended, plan, time.perf_counter() - clock)
 
 
-def _show(show: Show, ended: Ended) -> None:
+def show_step(show: Show, ended: Ended) -> None:
+    """One line for a step that ended."""
     show.step(ended.name, ended.summary, ended.seconds, ok=ended.error is None, skipped=ended.skipped)
 
 
-def _close(show: Show, ended: Sequence[Ended], fresh: int, seconds: float) -> None:
+def close_run(
+    show: Show, ended: Sequence[Ended], plan: Plan, seconds: float, *, more: Mapping[str, Any] | None = None
+) -> None:
+    """The closing line and the result, `more` in it. Raises the error of the step that failed."""
+    done = {e.name for e in ended}
+    fresh = sum(e.selected and not e.reason and e.step.name not in done for e in plan.entries)
     failed = [e for e in ended if e.error]
     skipped = [e for e in ended if e.skipped]
     if not ended:
@@ -60,7 +65,7 @@ def _close(show: Show, ended: Sequence[Ended], fresh: int, seconds: float) -> No
             f"{len(failed)} steps failed: {causes}",
             hint="mend them and `trunkline run` goes on from there",
         ) from failed[0].error
-    show.result({"ran": [_row(e) for e in ended], "fresh": fresh, "seconds": round(seconds, 3)})
+    show.result({"ran": [_row(e) for e in ended], "fresh": fresh, "seconds": round(seconds, 3), **(more or {})})
 
 
 def _row(ended: Ended) -> dict[str, Any]:

@@ -61,7 +61,12 @@ class Show:
         from rich.console import Console
         from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-        columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=24), TimeElapsedColumn())
+        columns = (
+            SpinnerColumn(),
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=24),
+            TimeElapsedColumn(),
+        )
         console = Console(stderr=True)
         with Progress(*columns, console=console, transient=True, redirect_stdout=False) as live:
             self._live, self._task = live, live.add_task("starting", total=None)

@@ -1,4 +1,4 @@
-"""`trunkline ingest`, `build`, `dataset`, `train`: `run`, held to one stage."""
+"""`trunkline build`, `dataset`, `train`: `run`, held to one stage."""
 
 from __future__ import annotations
 
@@ -21,12 +21,6 @@ def _stage(name: str, kinds: tuple[str, ...], text: str, examples: str) -> click
     return command
 
 
-ingest = _stage(
-    "ingest",
-    ("ingest",),
-    "Load new source data into the raw tables: only casts, an enforced schema and a quarantine.",
-    "trunkline ingest · trunkline ingest nyc.flights · trunkline ingest --json",
-)
 build = _stage(
     "build",
     ("build", "test"),

@@ -31,8 +31,14 @@ def _one(graph: Graph, selector: str) -> set[str]:
     name = selector.strip("+").removeprefix("kind:")
     chosen = {s.name for s in graph if s.kind == name or fnmatchcase(s.name, name) or fnmatchcase(s.subject, name)}
     chosen |= {s.name for s in graph if s.subject.rpartition(".")[2] == name}
+    chosen |= {s.name for s in graph for alias in s.aliases if fnmatchcase(alias, name) or alias.endswith(f".{name}")}
     if not chosen:
-        known = [*graph.steps, *(s.subject for s in graph), *sorted({s.kind for s in graph})]
+        known = [
+            *graph.steps,
+            *(s.subject for s in graph),
+            *(a for s in graph for a in s.aliases),
+            *sorted({s.kind for s in graph}),
+        ]
         raise UserError(
             f"nothing is selected by {selector!r}.{did_you_mean(name, known)}", hint="`trunkline plan` lists all steps"
         )

@@ -17,7 +17,7 @@ class Step:
     succeeded first (tests), without their output going in. `code` is a digest of the code that runs; `config` is
     plain data handed to the runner; `versions` are the libraries that shape the output; `where` is the user's file and
     line, for messages only. What a `polled` step reads can change without our knowing: it runs whenever it is asked
-    for, and what is below it is stale only if that brought something new.
+    for, and what is below it is stale only if that brought something new. `aliases` are other names it is selected by.
     """
 
     name: str
@@ -29,6 +29,7 @@ class Step:
     versions: Mapping[str, str] = field(default_factory=dict)
     where: str = field(default="", compare=False)
     polled: bool = field(default=False, compare=False)
+    aliases: tuple[str, ...] = field(default=(), compare=False)
 
     @property
     def subject(self) -> str:

@@ -83,11 +83,15 @@ class Registered:
 
 @dataclass(frozen=True)
 class Batch:
-    """What is committed together. `cursor` is where the source goes on after it; None leaves the cursor as it is."""
+    """What is committed together. `cursor` is where the source goes on after it; None leaves the cursor as it is.
+
+    `check` is called when all rows are read, before the commit: it raises if they are not what the batch says.
+    """
 
     pieces: tuple[Piece, ...] = ()
     cursor: Mapping[str, Any] | None = None
     registered: tuple[Registered, ...] = ()
+    check: Callable[[], None] | None = None
 
 
 @dataclass(frozen=True)
@@ -111,7 +115,10 @@ class Reach:
 
 
 class Source(Protocol):
-    """A connector at work. Made anew for each try; used by one thread."""
+    """A connector at work. Made anew for each try; used by one thread.
+
+    One with `notes`, a list of texts, has something to say of the load beside its counts: they are shown with the step.
+    """
 
     exclusive: bool
     """Whether other loads into this warehouse wait until this one is done: for sources that are read at the speed of

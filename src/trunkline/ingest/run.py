@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, closing, nullcontext
 from importlib import import_module
 from pathlib import Path
@@ -43,10 +43,11 @@ def _run(job: Job, ctx: StepContext) -> StepResult:
                 for batch in batches:
                     ingest.commit(batch)
     except TrunklineError as exc:
-        raise ingest.located(exc) from exc
+        # without `exc` itself in the chain: its text may hold a secret
+        raise ingest.located(exc).with_traceback(exc.__traceback__) from exc.__cause__
     finally:
         shutil.rmtree(ingest.scratch, ignore_errors=True)
-    return ingest.result()
+    return ingest.result(getattr(source, "notes", ()))
 
 
 def tables(config: Mapping[str, Any]) -> tuple[Table, ...]:
@@ -134,6 +135,8 @@ class _Ingest:
                         f"another process has just loaded {self._job.step.subject}", hint="run the same command again"
                     )
                 counts = [load() for load in loads]
+                if batch.check is not None:
+                    batch.check()
                 self._record(batch, counts, load_id, at)
         self._latest = load_id
         self._files += sum(len(piece.files) for piece in batch.pieces)
@@ -178,6 +181,9 @@ class _Ingest:
                 "rows_loaded": found.rows,
             }
         ledger.add("loads", list(rows.values()))
+        for name, row in rows.items():
+            if row["mode"] == "replace":
+                ledger.supersede(name, load_id)
         read = [
             {"load_id": load_id, "source": piece.table, "path": file.path, "digest": file.digest, "size": file.size}
             for piece in batch.pieces
@@ -210,16 +216,19 @@ class _Ingest:
         place = (exc.file, exc.line) if exc.file else (file, int(line))
         return type(exc)(self._ctx.secrets.clean(what), file=place[0], line=place[1], hint=hint)
 
-    def result(self) -> StepResult:
-        """What this load left behind."""
+    def result(self, notes: Sequence[str] = ()) -> StepResult:
+        """What this load left behind; `notes` are what the source has to say of it."""
         relations = [[table.relation.schema, table.relation.name] for table in self.tables.values()]
         output: dict[str, Any] = {"relation": relations[0], "relations": relations, "version": self._latest or ""}
         total = sum(self._counts.values(), LoadCounts(0, 0, 0))
+        if notes:
+            output["notes"] = list(notes)
+        told = "".join(f"\n  {note}" for note in notes)
         if not self._counts:
-            return StepResult(output, "nothing new")
+            return StepResult(output, f"nothing new{told}")
         output.update(read=total.read, loaded=total.loaded, quarantined=total.quarantined, files=self._files)
         output["evolved"] = [list(column) for column in total.evolved]
         summary = f"{total.read:,} rows read = {total.loaded:,} loaded + {total.quarantined:,} quarantined"
         if total.deleted:
             summary += f" ({total.deleted:,} of them deletions)"
-        return StepResult(output, summary)
+        return StepResult(output, summary + told)

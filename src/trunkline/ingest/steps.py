@@ -20,6 +20,11 @@ def step_name(unit: str) -> str:
     return f"ingest:{unit}"
 
 
+def resubmission_name(table: str) -> str:
+    """The name under which the ledger has the last resubmission of a table's rows: a part of its step, and none."""
+    return f"resubmit:{table}"
+
+
 def polled(unit: SourceUnit) -> bool:
     """Whether only the source itself can tell if it has something new: true of all but files on this machine."""
     return unit.connector != "files" or "://" in str(getattr(unit.tables[0].options, "path", ""))
@@ -37,7 +42,15 @@ def ingest_step(unit: SourceUnit, files: Sequence[FileState] = (), *, code: str 
     }
     if polled(unit):
         config["version"] = version
-    return Step(step_name(unit.name), "ingest", code=code, config=config, where=unit.where, polled=polled(unit))
+    return Step(
+        step_name(unit.name),
+        "ingest",
+        code=code,
+        config=config,
+        where=unit.where,
+        polled=polled(unit),
+        aliases=tuple(table.key for table in unit.tables),
+    )
 
 
 def tables_of(step: Step) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from trunkline.errors import EngineError
 from trunkline.graph.plan import Past
 from trunkline.ledger.ids import new_id
 from trunkline.ledger.schema import SCHEMA, TABLES, relation
-from trunkline.warehouse.protocol import Records, Warehouse, turn
+from trunkline.warehouse.protocol import Records, Turns, Warehouse
 from trunkline.warehouse.relation import Relation
 
 
@@ -57,7 +58,8 @@ class Ledger:
         """Make the ledger's schema and tables if they are not there. Outside a transaction: tables are made before."""
         if not set(TABLES) - self._tables():
             return
-        with turn(self._warehouse):
+        one = isinstance(self._warehouse, Turns)  # a catalog with one writer makes tables inside transactions
+        with self._warehouse.transaction() if one else nullcontext():
             for table in sorted(TABLES):  # all of them: a ledger that lacks one is older, and may lack columns too
                 self._records().create(relation(table), TABLES[table])
         self._there = None
@@ -102,6 +104,14 @@ class Ledger:
             self._warehouse.transaction(),
         ):
             return append()
+
+    def supersede(self, source: str, load_id: str) -> None:
+        """Rows quarantined by earlier loads of a table wait no more: `load_id` has read the whole source anew."""
+        self._warehouse.execute(
+            f"update {self.table('quarantine')} set resolved_by = ? "
+            "where table_name = ? and resolved_by is null and load_id <> ?",
+            [load_id, source, load_id],
+        )
 
     # -- reading
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
+from types import MappingProxyType
 from typing import Any
 
 from trunkline.datasets.steps import Upstream, dataset_step
@@ -13,7 +14,7 @@ from trunkline.errors import DatasetError, did_you_mean
 from trunkline.graph.graph import Graph
 from trunkline.graph.step import Step
 from trunkline.ingest import files
-from trunkline.ingest.steps import ingest_step, polled, tables_of
+from trunkline.ingest.steps import ingest_step, polled, resubmission_name, tables_of
 from trunkline.ingest.steps import step_name as ingest_step_name
 from trunkline.project import python
 from trunkline.project.files import digests
@@ -65,6 +66,14 @@ def compile_project(
 
 
 def _ingest(project: Project, unit: SourceUnit, versions: Mapping[str, str]) -> Step:
+    step = source_step(project, unit, versions)
+    names = [resubmission_name(table.key) for table in unit.tables]
+    again = {name: versions[name] for name in names if name in versions}
+    return replace(step, config={**step.config, "resubmitted": again}) if again else step
+
+
+def source_step(project: Project, unit: SourceUnit, versions: Mapping[str, str] = MappingProxyType({})) -> Step:
+    """The step that fills a unit; `versions` are the last loads of steps, by name."""
     if not polled(unit):
         return ingest_step(unit, digests(project.root, files.find(project.root, unit.tables[0])))
     file = own_code(project.root, unit)

@@ -10,10 +10,14 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
+from msgspec import to_builtins
+
 from trunkline.errors import TrunklineError
 from trunkline.orchestration.functions import list_functions
 from trunkline.orchestration.session import open_session
 from trunkline.project.load import Project
+from trunkline.project.references import references
+from trunkline.project.secrets import Secrets
 
 Level = Literal["ok", "warn", "bad"]
 
@@ -79,6 +83,7 @@ def _project(root: Path, target: str | None) -> Iterator[Finding]:
         project = session.project
         yield Finding("ok", f"project {project.name}, target {project.target.name} ({project.target.type})")
         yield Finding("ok", f"{len(project.sources)} source tables, {len(project.deployments)} deployments")
+        yield from _secrets(project)
         yield from _functions(project)
         relations = session.context.warehouse.relations()
         yield Finding("ok", f"the warehouse opens and holds {len(relations)} tables and views")
@@ -87,6 +92,24 @@ def _project(root: Path, target: str | None) -> Iterator[Finding]:
         yield from _ignored(root)
         session.context.registry().versions("trunkline-doctor")
         yield Finding("ok", f"the MLflow registry answers ({_without_password(project.tracking_uri)})")
+
+
+def _secrets(project: Project) -> Iterator[Finding]:
+    """Whether the sources' references to secrets lead anywhere; what they lead to is not looked at."""
+    secrets, found, bad = Secrets(project.root), set(), 0
+    for table in project.sources:
+        for reference in references(to_builtins(table.options)):
+            if reference in found:
+                continue
+            found.add(reference)
+            try:
+                secrets.resolve(reference)
+            except TrunklineError as exc:
+                bad += 1
+                where = f"{exc.file}: " if exc.file else ""
+                yield Finding("bad", f"source {table.key}: {where}{exc.what}", exc.hint or f"write {reference}")
+    if found and not bad:
+        yield Finding("ok", f"{len(found)} references to secrets of sources lead somewhere")
 
 
 def _functions(project: Project) -> Iterator[Finding]:

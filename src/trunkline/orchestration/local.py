@@ -57,12 +57,12 @@ def execute(
     A step that fails holds up what depends on it, as do those that have `failed` before; the rest goes on. Ctrl-C
     leaves all finished steps recorded. `refresh` loads sources from the beginning.
     """
-    with _turn(session):
+    with checkout_turn(session):
         return _Execution(session, graph, plan, listen, refresh=refresh, failed=failed).run()
 
 
 @contextmanager
-def _turn(session: Session) -> Iterator[None]:
+def checkout_turn(session: Session) -> Iterator[None]:
     """One run at a time in a checkout; what a killed one left half written is swept away before the next begins."""
     from filelock import FileLock, Timeout
 

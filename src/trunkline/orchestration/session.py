@@ -98,10 +98,10 @@ class Session:
 
 
 @contextlib.contextmanager
-def open_session(root: Path, target: str | None, progress: Progress) -> Iterator[Session]:
+def open_session(root: Path, target: str | None, progress: Progress, *, complete: bool = True) -> Iterator[Session]:
     """Read the project. The process works in the project's folder until the end: profiles name their files relative
-    to it, for dbt as for us."""
-    project = load_project(root, target)
+    to it, for dbt as for us. Unless it must be `complete`, source tables may lack their columns."""
+    project = load_project(root, target, complete=complete)
     with contextlib.chdir(root):
         session = Session(project, progress)
         try:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from trunkline.ingest.resubmit import CONNECTOR
 from trunkline.orchestration.session import Session
 
 
@@ -76,12 +77,13 @@ def _sources(session: Session) -> list[SourceCounts]:
     found: dict[str, SourceCounts] = {}
     for row in session.context.ledger.read("loads", "order by load_id"):
         before = found.get(row["source"], SourceCounts(row["source"], 0, 0, 0, 0))
+        again = row["rows_read"] if row["connector"] == CONNECTOR else 0  # out of the quarantine: not read anew
         found[row["source"]] = SourceCounts(
             row["source"],
             before.loads + 1,
-            before.read + row["rows_read"],
+            before.read + row["rows_read"] - again,
             before.loaded + row["rows_loaded"],
-            before.quarantined + row["rows_quarantined"],
+            before.quarantined + row["rows_quarantined"] - again,
         )
     return list(found.values())
 

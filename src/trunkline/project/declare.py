@@ -1,9 +1,9 @@
-"""What users write in `ml/*.py`: datasets and models, as plain records."""
+"""What users write in `ml/*.py` and `sources/*.py`: datasets, models and sources, as plain records."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -11,7 +11,7 @@ from typing import Any, Protocol, TypeVar
 from trunkline.errors import DatasetError, ProjectError
 from trunkline.project.split import TimeSplit
 
-__all__ = ["Choice", "Dataset", "Model", "Trial", "model"]
+__all__ = ["Checkpoint", "Choice", "Dataset", "Model", "Source", "Trial", "model", "source"]
 
 Choice = TypeVar("Choice", None, bool, int, float, str)
 
@@ -128,6 +128,52 @@ def model(
         )
 
     return declare
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Yielded by a source: all rows before it can be kept now, and `state` says from where to go on after them.
+
+    `state` is plain JSON data. The source gets the last one that was kept as its argument `since`.
+    """
+
+    state: Any
+
+
+@dataclass(frozen=True)
+class Source:
+    """A generator function that fills one table, declared with `@tl.source`. It can still be called."""
+
+    rows: Callable[..., Iterable[Any]]
+    name: str
+    file: Path
+    line: int
+
+    def __call__(self, *arguments: Any, **named: Any) -> Iterable[Any]:
+        """What the function gives."""
+        return self.rows(*arguments, **named)
+
+
+def source(rows: Callable[..., Iterable[Any]]) -> Source:
+    """Declare the decorated generator function as a source of rows.
+
+    It yields dicts, lists of dicts, Arrow tables or record batches, or DataFrames; and a `tl.Checkpoint` wherever the
+    rows so far can be kept. Its arguments come from sources.yml; one called `since` gets the last checkpoint's state,
+    None at first.
+
+    >>> @source
+    ... def orders(since):
+    ...     for number in range((since or {"after": 0})["after"], 3):
+    ...         yield {"order_id": number}
+    ...     yield Checkpoint({"after": 3})
+    >>> list(orders(None))[0]
+    {'order_id': 0}
+    """
+    if not callable(rows) or not hasattr(rows, "__code__"):
+        file, line = _caller()
+        raise ProjectError(f"@tl.source wants a function, not {rows!r}", file=file, line=line)
+    code = rows.__code__
+    return Source(rows, rows.__name__, Path(code.co_filename), code.co_firstlineno)
 
 
 def _caller() -> tuple[Path, int]:

@@ -33,6 +33,8 @@ def write_atomic(path: Path, text: str) -> None:
         try:
             with os.fdopen(handle, "w", encoding="utf-8") as out:
                 out.write(text)
+                if path.exists():
+                    os.fchmod(out.fileno(), path.stat().st_mode & 0o777)  # else only we could read it afterwards
             os.replace(name, path)
         except BaseException:
             with contextlib.suppress(FileNotFoundError):

@@ -65,14 +65,19 @@ def find_root(start: Path) -> Path:
     )
 
 
-def load_project(root: Path, target: str | None = None, environ: Mapping[str, str] = os.environ) -> Project:
-    """Read and validate the project at `root`. Raises `ProjectError` with file and line."""
+def load_project(
+    root: Path, target: str | None = None, environ: Mapping[str, str] = os.environ, *, complete: bool = True
+) -> Project:
+    """Read and validate the project at `root`. Raises `ProjectError` with file and line.
+
+    Unless it must be `complete`, source tables may lack the columns that are about to be written.
+    """
     document = yaml.load(root / "dbt_project.yml")
     data: dict[str, Any] = document.data if isinstance(document.data, dict) else {}
     for key in ("name", "profile"):
         if not isinstance(data.get(key), str):
             raise document.error(f"the key {key!r} is missing")
-    paths = {key: tuple(root / p for p in data.get(key) or default) for key, default in _DBT_PATHS.items()}
+    paths = _paths(root, data)
     config = read_config(root)
     return Project(
         root=root,
@@ -80,20 +85,30 @@ def load_project(root: Path, target: str | None = None, environ: Mapping[str, st
         target=load_target(root, data["profile"], target, environ),
         config=config,
         tracking_uri=tracking_uri(config, root, environ),
-        sources=_sources(paths["model-paths"]),
+        sources=_sources(paths["model-paths"], complete=complete),
         deployments=_deployments(root),
         dbt_paths=paths,
     )
 
 
-def _sources(folders: tuple[Path, ...]) -> tuple[SourceTable, ...]:
+def declared_sources(root: Path) -> tuple[SourceTable, ...]:
+    """The source tables alone, those without columns too: no profile is read."""
+    data = yaml.load(root / "dbt_project.yml").data
+    return _sources(_paths(root, data if isinstance(data, dict) else {})["model-paths"], complete=False)
+
+
+def _paths(root: Path, data: Mapping[str, Any]) -> dict[str, tuple[Path, ...]]:
+    return {key: tuple(root / p for p in data.get(key) or default) for key, default in _DBT_PATHS.items()}
+
+
+def _sources(folders: tuple[Path, ...], *, complete: bool) -> tuple[SourceTable, ...]:
     found: dict[str, SourceTable] = {}
     for folder in folders:
         for path in sorted([*folder.rglob("*.yml"), *folder.rglob("*.yaml")]):
             text = path.read_text("utf-8", errors="replace")
             if "sources:" not in text or "trunkline" not in text:
                 continue
-            for table in read_sources(yaml.load(path)):
+            for table in read_sources(yaml.load(path), complete=complete):
                 first = found.setdefault(table.key, table)
                 if first is not table:
                     raise ProjectError(

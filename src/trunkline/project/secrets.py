@@ -8,10 +8,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 from trunkline.errors import ProjectError
 
 _ENV = re.compile(r"env:([A-Za-z_][A-Za-z0-9_]*)\Z")
+_PASSWORD = re.compile(r"(?i)\bpass(?:word|wd)\s*=\s*(?:'((?:[^'\\]|\\.)*)'|([^\s'&;]+))")
 _ENV_VAR = re.compile(r"""\{\{\s*env_var\(\s*['"]([A-Za-z_][A-Za-z0-9_]*)['"]\s*\)\s*\}\}""")
 
 
@@ -55,7 +57,7 @@ class Secrets:
 
     def _keep(self, secret: str) -> str:
         if secret:
-            self.given.add(secret)
+            self.given |= {secret, *_passwords(secret)}
         return secret
 
     def clean(self, text: str) -> str:
@@ -63,3 +65,12 @@ class Secrets:
         from trunkline.project.redact import redact
 
         return redact(text, {"secret": sorted(self.given)})
+
+
+def _passwords(text: str) -> set[str]:
+    """The passwords in a URL or a connection string, as they are written and as they are meant: a driver may show one
+    alone."""
+    found = {one or other for one, other in _PASSWORD.findall(text)}
+    login = text.partition("://")[2].rpartition("@")[0]  # not urlsplit: a password may hold a slash
+    found |= {login.partition(":")[2]} if ":" in login else set()
+    return {form for password in found if password for form in (password, unquote(password))}

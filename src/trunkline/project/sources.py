@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from trunkline.errors import ProjectError
-from trunkline.project import yaml
+from trunkline.project import references, yaml
 from trunkline.project.connectors import CONNECTORS, JOINT, Options
 from trunkline.project.contracts import Column, columns
 
@@ -84,17 +84,33 @@ def own_code(root: Path, unit: SourceUnit) -> Path | None:
     return file
 
 
-def read_sources(document: yaml.Document) -> Iterator[SourceTable]:
-    """The tables of one YAML file that Trunkline fills. Others (dbt's alone) are passed over."""
+def read_sources(document: yaml.Document, *, complete: bool = True) -> Iterator[SourceTable]:
+    """The tables of one YAML file that Trunkline fills. Others (dbt's alone) are passed over.
+
+    A table without columns is an error, unless `complete` is off: then its columns are about to be inferred.
+    """
     data = document.data if isinstance(document.data, dict) else {}
     for i, source in enumerate(data.get("sources") or []):
-        shared, _ = _options(source, ("sources", i))
+        shared, shared_place = _options(source, ("sources", i))
         for j, table in enumerate(_mapping(source).get("tables") or []):
             place: yaml.Place = ("sources", i, "tables", j)
             own, where = _options(table, place)
-            if own is None and (shared is None or not _mapping(table).get("columns")):
+            bare = not _mapping(table).get("columns")
+            if own is None and (shared is None or (bare and complete)):
                 continue
-            yield _table(document, source, table, place, ({**_mapping(shared), **_mapping(own)}, where))
+            if bare and complete:
+                raise _without_columns(document, f"{_mapping(source).get('name')}.{_mapping(table).get('name')}", place)
+            data = {**_mapping(shared), **_mapping(own)}
+            references.check(document, data, (where, shared_place))
+            yield _table(document, source, table, place, (data, where))
+
+
+def _without_columns(document: yaml.Document, table: str, place: yaml.Place) -> ProjectError:
+    return document.error(
+        f"source table {table} declares no columns: they are the contract its rows are held to",
+        place,
+        hint=f"write them from a sample: trunkline ingest --infer {table}",
+    )
 
 
 def _mapping(value: Any) -> dict[str, Any]:
@@ -123,12 +139,6 @@ def _table(
         )
     name = str(table.get("name"))
     contract = tuple(columns(document, table, place))
-    if not contract:
-        raise document.error(
-            f"source table {name!r} declares no columns: they are the contract its rows are held to",
-            place,
-            hint=f"write them from a sample: trunkline ingest --infer {source.get('name')}.{name}",
-        )
     options: Options = yaml.convert(document, CONNECTORS[kind], place=where, data=data)
     options = _with_key(document, options, contract, where)
     line = document.line((*where, "path")) if (*where, "path") in document.lines else document.line(where)
@@ -148,6 +158,8 @@ def _table(
 
 def _with_key(document: yaml.Document, options: Options, contract: Sequence[Column], where: yaml.Place) -> Options:
     """The options with their key: as given, else the columns that a `primary_key` constraint names."""
+    if not contract:
+        return options
     key = options.key or tuple(column.name for column in contract if column.primary)
     known = {column.name.lower() for column in contract}
     for name in key:

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-import json
+import os
+import secrets
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import duckdb
 
-from trunkline.errors import ContractError, EngineError, SourceError, TransientError
+from trunkline.errors import EngineError, SourceError, TransientError
 from trunkline.project.redact import redact
-from trunkline.warehouse import catalog, load_sql, profile_sql, scan
+from trunkline.warehouse import attach_sql, catalog, duckdb_load, load_sql, profile_sql
 from trunkline.warehouse.arrow_functions import Code, give
-from trunkline.warehouse.load import LoadCounts, LoadRequest
+from trunkline.warehouse.duckdb_errors import first_line, redacted, refused, translate
+from trunkline.warehouse.load import FileScan, LoadCounts, LoadRequest, Scan
 from trunkline.warehouse.load_sql import literal, quote
 from trunkline.warehouse.protocol import PythonFunction, Tell, Written
 from trunkline.warehouse.relation import Relation
@@ -23,20 +27,11 @@ from trunkline.warehouse.retry import again
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_AUDIT = (("_load_id", "VARCHAR"), ("_loaded_at", "TIMESTAMP WITH TIME ZONE"), ("_extra", "JSON"))
 _TURN_SECONDS, _FIRST_USE_SECONDS = 600.0, 30.0
 _HANDED = "trunkline_handed_rows"
 _ARROW_ROWS = 122_880  # DuckDB's own row group
 _COMMITS = "pg_advisory_xact_lock(8424637207)"  # any numbers that nobody else takes
 _BUILDS = "pg_advisory_xact_lock(8424637, hashtext({schema}))"
-_NETWORK = (
-    "connection to server",
-    "server closed the connection",
-    "Could not establish connection",
-    "Could not connect",
-    "Connection refused",
-    "timed out",
-)
 
 
 def open_duckdb(settings: Mapping[str, Any], root: Path) -> DuckDB:
@@ -49,7 +44,7 @@ def open_duckdb(settings: Mapping[str, Any], root: Path) -> DuckDB:
     try:
         connection = duckdb.connect(path if path == ":memory:" else str(root / path), config=config)
     except duckdb.Error as exc:
-        raise _translate(exc, f"cannot open {path}") from exc
+        raise translate(exc, f"cannot open {path}") from exc
     warehouse = DuckDB(connection, catalog.database_name(settings), catalog.catalog_file(settings, root))
     try:
         warehouse.prepare(settings, root)
@@ -73,22 +68,27 @@ class DuckDB:
         self._schema = "main"
         self._depth = 0
         self._in_transaction = False
+        self._scratch = Path(tempfile.gettempdir())
+        self._hidden: dict[str, list[str]] = {}  # by attached source: what no message may show
 
     def prepare(self, settings: Mapping[str, Any], root: Path) -> None:
         """Extensions, secrets, settings and attachments, in dbt-duckdb's order."""
         self._schema = str(settings.get("schema") or self._schema)
+        self._scratch = root / ".trunkline" / "tmp"
         for extension in settings.get("extensions") or []:
             load_extension(self._connection, extension if isinstance(extension, str) else str(extension["name"]))
         self.execute("set timezone = 'UTC'")
         self.execute("set preserve_insertion_order = false")
+        if str(settings.get("path") or ":memory:") == ":memory:":  # a file spills beside itself
+            self.execute(f"set temp_directory = {literal(str(self._scratch.absolute() / f'duckdb-{os.getpid()}'))}")
         for key, value in (settings.get("settings") or {}).items():
             self.execute(f"set {quote(str(key))} = {profile_sql.option(value)}")
-        with _redacted("the profile's secrets", settings):
+        with redacted("the profile's secrets", settings):
             for secret in profile_sql.secrets(settings):
                 self.execute(secret)
         for attachment in catalog.attachments(settings):
             file = catalog.local_file(root, str(attachment["path"]))
-            with _redacted(f"cannot attach {attachment['path']}", settings, file):
+            with redacted(f"cannot attach {attachment['path']}", settings, file):
                 self._attach(attachment, file)
         kinds = dict(self.query("select database_name, type from duckdb_databases()"))
         if self._database not in kinds:
@@ -118,7 +118,7 @@ class DuckDB:
                 self.execute(sql)
             return
         except TransientError as exc:
-            if not own and not _refused(exc.what):
+            if not own and not refused(exc.what):
                 raise
 
         def attach() -> None:
@@ -132,18 +132,23 @@ class DuckDB:
 
     def query(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """All rows of a query."""
-        return self._run(load_sql.inline(sql, parameters) if parameters else sql)
+        return self.run(load_sql.inline(sql, parameters) if parameters else sql)
 
     def execute(self, sql: str, parameters: Sequence[Any] = ()) -> int:
         """Run a statement; rows changed."""
         return _changed(self.query(sql, parameters))
 
-    def _run(self, sql: str, what: str = "") -> list[tuple[Any, ...]]:
+    def run(self, sql: str, what: str = "") -> list[tuple[Any, ...]]:
+        """`query`, whose errors begin with `what` it was for. No error shows a password of an attached source."""
         try:
             with _interruptible():
                 return self._connection.execute(sql).fetchall()
         except duckdb.Error as exc:
-            raise _translate(exc, what) from exc
+            error = translate(exc, what)
+            if not self._hidden:
+                raise error from exc
+        hidden = {"password": [text for texts in self._hidden.values() for text in texts]}
+        raise type(error)(redact(error.what, hidden), hint=error.hint)  # out here: not even its context tells
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[None]:
@@ -222,7 +227,7 @@ class DuckDB:
         try:
             self.execute("commit")
         except TransientError as exc:
-            if _refused(exc.what):
+            if refused(exc.what):
                 raise
             raise EngineError(
                 f"the connection was lost while a transaction was being committed: {exc.what}",
@@ -238,12 +243,12 @@ class DuckDB:
         return ".".join(quote(part) for part in (relation.database or self._database, relation.schema, relation.name))
 
     def columns(self, relation: Relation) -> list[tuple[str, str]]:
-        """Names and types, from DuckDB's own catalog."""
-        rows = self.query(
-            "select column_name, data_type from duckdb_columns() where lower(database_name) = lower(?) "
-            "and lower(schema_name) = lower(?) and lower(table_name) = lower(?) order by column_index",
-            [relation.database or self._database, relation.schema, relation.name],
-        )
+        """As DESCRIBE tells them: `duckdb_columns()` would read the catalog of every attached database."""
+        with _interruptible(), _translated():
+            try:
+                rows = self._connection.execute(_described(f"from {self.sql(relation)}")).fetchall()
+            except duckdb.CatalogException:  # there is no such relation
+                return []
         return [(str(name), str(type_)) for name, type_ in rows]
 
     def relations(self) -> set[tuple[str, str]]:
@@ -326,17 +331,9 @@ class DuckDB:
     def write_parquet(self, sql: str, path: Path, *, key: bytes | None = None) -> Written:
         """COPY … TO, in the query's own order; the content hash is read back from the file."""
         sealed = f"encryption_config {{footer_key: {literal(self._add_key(key))}}}" if key is not None else ""
-        self.execute("set preserve_insertion_order = true")
-        try:
-            options = [
-                "format parquet",
-                "compression zstd",
-                f"row_group_size {_ARROW_ROWS}",
-                *([sealed] if sealed else []),
-            ]
+        options = ["format parquet", "compression zstd", f"row_group_size {_ARROW_ROWS}", *([sealed] if sealed else [])]
+        with self.in_order():
             rows = self.execute(f"copy ({sql}) to {literal(str(path))} ({', '.join(options)})")
-        finally:
-            self.execute("set preserve_insertion_order = false")
         content = f"select coalesce(bit_xor(hash(t)), 0) from {_parquet(path, sealed)} t"
         return Written(rows, format(int(self.query(content)[0][0]), "016x"))
 
@@ -390,73 +387,92 @@ class DuckDB:
 
     # -- Loader
 
+    def staged(self, request: LoadRequest, tell: Tell) -> AbstractContextManager[Callable[[], LoadCounts]]:
+        """DuckDB reads sources where they are, and makes tables inside transactions (`duckdb_load.py`)."""
+        return duckdb_load.staged(self, request)
+
     @contextlib.contextmanager
-    def staged(self, request: LoadRequest, tell: Tell) -> Iterator[Callable[[], LoadCounts]]:
-        """Nothing to bring: DuckDB reads the files where they are, and makes tables inside transactions."""
-        yield lambda: self._load_files(request)
-
-    def _load_files(self, request: LoadRequest) -> LoadCounts:
-        """Cast and insert in one pass per file layout, then move rejected rows to the quarantine."""
-        contract = tuple((name, load_sql.check_type(name, type_)) for name, type_ in request.contract.types)
-        plans = scan.readings(request.scan, contract, self.query)
-        self._create_target(request, contract)
-        target, quarantine = self.sql(request.target), self.sql(request.quarantine)
-        inserted = refused = 0
-        for reading in plans:
-            self._drop_reject_tables()
-            select = load_sql.select_rows(reading.rows, load_id=request.load_id, loaded_at=request.loaded_at)
-            names = ", ".join(quote(name) for name, _ in (*contract, *_AUDIT))
-            statement = f"insert into {target} ({names}) {select}"
-            inserted += _changed(self._run(statement, f"cannot load {request.name}"))
-            if reading.rejects:
-                refused += self._keep_refused(request, quarantine)
-        copy, delete = load_sql.move_rejects(
-            target, quarantine, table=request.name, columns=contract, load_id=request.load_id
-        )
-        rejected = self.execute(copy)
-        if rejected:
-            self.execute(delete)
-        return LoadCounts(read=inserted + refused, loaded=inserted - rejected, quarantined=rejected + refused)
-
-    def _create_target(self, request: LoadRequest, contract: tuple[tuple[str, str], ...]) -> None:
-        target = self.sql(request.target)
-        self.execute(f"create schema if not exists {quote(self._database)}.{quote(request.target.schema)}")
-        if request.replace:
-            self.execute(f"drop table if exists {target}")
-        there = {name.lower(): type_ for name, type_ in self.columns(request.target)}
-        wanted = (*contract, *_AUDIT)
-        if not there:
-            columns = ", ".join(f"{quote(name)} {type_}" for name, type_ in wanted)
-            self.execute(f"create table {target} ({columns})")
+    def reaching(self, source: Scan) -> Iterator[None]:
+        """What a scan needs to be read: for files behind URLs the extension, and their secret."""
+        remote = source.files if isinstance(source, FileScan) else ()
+        for extension in sorted({profile_sql.extension_for(file) for file in remote if "://" in file}):
+            load_extension(self._connection, extension)
+        if not (isinstance(source, FileScan) and source.secret):
+            yield
             return
-        for name, type_ in wanted:
-            if name.lower() not in there:
-                self.execute(f"alter table {target} add column {quote(name)} {type_}")
-            elif there[name.lower()] != self._canonical(type_) and name.lower() not in dict(_AUDIT):
-                raise ContractError(
-                    f"{request.name}: column {name!r} is {there[name.lower()]} in the table, {type_} in the contract",
-                    hint=f"`drop table {request.target}` to load it anew, or change data_type back",
-                )
+        name = f"trunkline_files_{secrets.token_hex(4)}"
+        self._hidden[name] = [str(value) for value in source.secret.values()]
+        try:
+            self.run(profile_sql.secret(source.secret, name), "`storage` of the source")
+            yield
+        finally:
+            self.execute(f"drop temporary secret if exists {quote(name)}")
+            del self._hidden[name]
 
-    def _canonical(self, type_: str) -> str:
-        return str(self.query(f"select typeof(null::{type_})")[0][0])
+    @contextlib.contextmanager
+    def in_order(self) -> Iterator[None]:
+        """Rows keep the order in which their source has them."""
+        self.execute("set preserve_insertion_order = true")
+        try:
+            yield
+        finally:
+            self.execute("set preserve_insertion_order = false")
 
-    def _drop_reject_tables(self) -> None:
-        for table in (scan.REJECTS, scan.REJECT_SCANS):
-            self.execute(f"drop table if exists temp.{table}")
+    def scratch(self) -> Path:
+        """A folder for what is there for a moment."""
+        self._scratch.mkdir(parents=True, exist_ok=True)
+        return self._scratch
 
-    def _keep_refused(self, request: LoadRequest, quarantine: str) -> int:
-        """Rows the CSV reader itself refused (ragged, bad quotes, bad encoding), one quarantine row for each."""
-        return self.execute(
-            f"insert into {quarantine} (load_id, table_name, file, line, errors, raw, quarantined_at) "
-            f"select {literal(request.load_id)}, {literal(request.name)}, any_value(s.file_path), r.line, "
-            'to_json(list(struct_pack("column" := r.column_name, "value" := null::varchar, '
-            "reason := lower(cast(r.error_type as varchar)) || ': ' || r.error_message))), "
-            "json_object('line', ltrim(any_value(r.csv_line), chr(10))), "
-            f"{load_sql.timestamp(request.loaded_at)} "
-            f"from temp.{scan.REJECTS} r join temp.{scan.REJECT_SCANS} s using (scan_id, file_id) "
-            "group by r.scan_id, r.file_id, r.line, r.line_byte_position"
-        )
+    def reader(self) -> DuckDB:
+        """This very connection. What a query of a scan reads must stay attached until the scan is loaded."""
+        return self
+
+    # -- SourceReader
+
+    @contextlib.contextmanager
+    def attached(self, kind: str, dsn: str) -> Iterator[str]:
+        """ATTACH … (READ_ONLY) under a name of its own; DETACH at the end, whatever happened."""
+        database = attach_sql.attachment(kind, dsn, f"trunkline_source_{secrets.token_hex(4)}")
+        load_extension(self._connection, attach_sql.EXTENSIONS[kind])
+        self._hidden[database.name] = list(database.secrets)
+        try:
+            self._attach_source(database)
+            yield quote(database.name)
+        finally:
+            for statement in database.after:
+                with contextlib.suppress(EngineError):  # the error that ended it is the one to tell
+                    self.execute(statement)
+            del self._hidden[database.name]
+
+    def _attach_source(self, database: attach_sql.Attachment) -> None:
+        if database.file and not Path(database.file).is_file():
+            raise SourceError(f"there is no SQLite database {database.file}", hint="is the path in `dsn` right?")
+        try:
+            for statement in (*database.before, database.attach):
+                self.run(statement, f"cannot reach the {database.kind} database")
+        except TransientError:
+            raise
+        except EngineError as exc:
+            raise SourceError(exc.what, hint="check host, name, user and password of `dsn`") from None
+
+    @contextlib.contextmanager
+    def handed(self, rows: pa.Table) -> Iterator[str]:
+        """Registered under a name of its own."""
+        name = f"{_HANDED}_{secrets.token_hex(4)}"
+        self._connection.register(name, rows)
+        try:
+            yield quote(name)
+        finally:
+            self._connection.unregister(name)
+
+    def describe(self, sql: str) -> list[tuple[str, str]]:
+        """DESCRIBE."""
+        rows = self.query(_described(sql))
+        return [(str(name), str(type_)) for name, type_ in rows]
+
+    def extension(self, name: str) -> None:
+        """LOAD, installed first where it is not."""
+        load_extension(self._connection, name)
 
 
 def load_extension(connection: duckdb.DuckDBPyConnection, name: str) -> None:
@@ -481,7 +497,7 @@ def load_extension(connection: duckdb.DuckDBPyConnection, name: str) -> None:
                 connection.execute(f"load {name}")
         except duckdb.Error as exc:
             raise EngineError(
-                f"DuckDB's extension {name!r} cannot be loaded: {_first_line(exc)}",
+                f"DuckDB's extension {name!r} cannot be loaded: {first_line(exc)}",
                 hint=f"pip install duckdb-extension-{package.replace('_', '-')}=={duckdb.__version__}",
             ) from exc
 
@@ -502,7 +518,11 @@ def _translated(what: str = "") -> Iterator[None]:
     try:
         yield
     except duckdb.Error as exc:
-        raise _translate(exc, what) from exc
+        raise translate(exc, what) from exc
+
+
+def _described(sql: str) -> str:
+    return f"select column_name, column_type from (describe {sql})"
 
 
 def _code_name(function: PythonFunction) -> str:
@@ -517,54 +537,3 @@ def _parquet(path: Path, sealed: str) -> str:
 def _changed(rows: list[tuple[Any, ...]]) -> int:
     one = len(rows) == 1 and len(rows[0]) == 1 and isinstance(rows[0][0], int)
     return int(rows[0][0]) if one else 0
-
-
-@contextlib.contextmanager
-def _redacted(what: str, settings: Mapping[str, Any], file: Path | None = None) -> Iterator[None]:
-    """Errors that quote the profile, without its passwords: in the message, and in no traceback either."""
-    try:
-        yield
-    except TransientError as exc:
-        raise TransientError(redact(f"{what}: {exc.what}", settings), hint=exc.hint) from None
-    except EngineError as exc:
-        hint = "`attach:` and `secrets:` in profiles.yml say where the catalog is and how it is reached"
-        if file is not None:
-            hint = "is it a DuckLake catalog, and whole? `attach:` in profiles.yml names it"
-        raise EngineError(redact(f"{what}: {exc.what}", settings), file=file, hint=hint) from None
-
-
-def _refused(message: str) -> bool:
-    """Another writer came first, and nothing of this transaction was done."""
-    words = ("database is locked", "onflict", "ducklake_max_retry_count", "lock timeout")
-    made = "Failed to initialize DuckLake" in message and ("duplicate key" in message or "already exists" in message)
-    return made or any(word in message for word in words)
-
-
-def _lost(message: str) -> bool:
-    """A server cannot be reached, and may be reached again later."""
-    if "FATAL" in message:
-        return "the database system is" in message or "too many" in message or "terminating connection" in message
-    return any(word in message for word in _NETWORK)
-
-
-def _translate(exc: duckdb.Error, what: str = "") -> EngineError | SourceError:
-    message = _first_line(exc)
-    text = f"{what}: {message}" if what else message
-    if any(word in message for word in ("No space left", "disk is full", "File too large")):
-        return EngineError(text, hint="make room on the disk, and run the same command again")
-    if _refused(message):
-        return TransientError(text, hint="another process is writing; run the same command again")
-    if _lost(message):
-        return TransientError(text, hint="the server cannot be reached now; run the same command again")
-    if isinstance(exc, duckdb.InvalidInputException) and "CSV" in message:
-        return SourceError(text)
-    return EngineError(text)
-
-
-def _first_line(exc: Exception) -> str:
-    lines = [line for line in str(exc).splitlines() if line.strip()]
-    with contextlib.suppress(ValueError, AttributeError, IndexError):
-        return str(json.loads(lines[0])["exception_message"])
-    if len(lines) > 1 and lines[0].endswith("Failed to commit DuckLake transaction."):
-        return lines[1]  # why
-    return lines[0] if lines else type(exc).__name__

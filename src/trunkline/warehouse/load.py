@@ -69,12 +69,19 @@ class Contract:
         """(name, type) of each column."""
         return tuple((column.name, column.type) for column in self.columns)
 
+    @property
+    def mark(self) -> Column | None:
+        """The column in which rows that are gone at the source are marked, and kept. None: they are removed."""
+        marked = (self.deleted or "").lower()
+        return next((column for column in self.columns if column.source_name.lower() == marked), None)
+
 
 @dataclass(frozen=True)
 class FileScan:
     """Files that the warehouse reads by itself: local paths or URLs. `null_values` are texts that mean NULL.
 
-    `secret` is what DuckDB's CREATE SECRET takes, for URLs that need one.
+    `secret` is what DuckDB's CREATE SECRET takes, for URLs that need one. Files below the folder `beneath` are called
+    by the rest of their path; a compressed one may unpack to `unpacked_limit` bytes (without it, see `headers.py`).
     """
 
     files: tuple[str, ...]
@@ -82,6 +89,8 @@ class FileScan:
     null_values: tuple[str, ...] = ()
     delimiter: str | None = None
     secret: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    beneath: str = ""
+    unpacked_limit: int | None = None
 
 
 @dataclass(frozen=True)
@@ -105,7 +114,8 @@ class LoadRequest:
     """Rows of `scan` into `target`, cast to `contract`; rows that do not fit into `quarantine`.
 
     `name` is what the source table is called in messages. `replace` makes the target anew, with the types of the
-    contract; `truncate` removes all rows that are there first.
+    contract; `truncate` removes all rows that are there first, or marks them as deleted where the contract keeps such
+    a mark.
     """
 
     name: str

@@ -17,18 +17,25 @@ def secrets(settings: Mapping[str, Any]) -> list[str]:
     listed = settings.get("secrets") or []
     if settings.get("use_credential_provider") == "aws":
         listed = [*listed, {"type": "s3", "provider": "credential_chain"}]
-    return [_secret(secret, number) for number, secret in enumerate(listed, start=1)]
+    for number, item in enumerate(listed, start=1):
+        if not isinstance(item, Mapping) or not item.get("type"):
+            raise EngineError(f"secret {number} of the profile has no `type`", hint="see `secrets:` in profiles.yml")
+    return [secret(item, f"_dbt_secret_{number}") for number, item in enumerate(listed, start=1)]
 
 
-def _secret(secret: Mapping[str, Any], number: int) -> str:
-    if not isinstance(secret, Mapping) or not secret.get("type"):
-        raise EngineError(f"secret {number} of the profile has no `type`", hint="see `secrets:` in profiles.yml")
+def secret(secret: Mapping[str, Any], name: str) -> str:
+    """CREATE SECRET. `name` is for one that says none."""
     parameters = {
         key: value for key, value in secret.items() if key not in ("name", "persistent") and value is not None
     }
     listed = ", ".join(f"{key} {_parameter(str(key), value)}" for key, value in parameters.items())
     kept = "persistent " if secret.get("persistent") else ""
-    return f"create or replace {kept}secret {quote(str(secret.get('name') or f'_dbt_secret_{number}'))} ({listed})"
+    return f"create or replace {kept}secret {quote(str(secret.get('name') or name))} ({listed})"
+
+
+def extension_for(url: str) -> str:
+    """The extension that reads files behind such a URL."""
+    return "azure" if url.startswith(("az://", "azure://", "abfss://")) else "httpfs"
 
 
 def _parameter(key: str, value: Any) -> str:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-from trunkline.warehouse.load import LoadCounts, LoadRequest
+from trunkline.warehouse.load import LoadCounts, LoadRequest, Scan
 from trunkline.warehouse.relation import Relation
 
 if TYPE_CHECKING:
@@ -174,6 +174,14 @@ class SourceReader(Protocol):
 
     def describe(self, sql: str) -> list[tuple[str, str]]:
         """Names and canonical types of a query's columns."""
+        ...
+
+    def reaching(self, source: Scan) -> AbstractContextManager[None]:
+        """What a scan needs to be read: for files behind URLs the extension, and their secret."""
+        ...
+
+    def extension(self, name: str) -> None:
+        """Load an extension of DuckDB. `EngineError` with the command that installs it."""
         ...
 
 

@@ -19,14 +19,13 @@ from typing import TYPE_CHECKING, Any, Literal
 import snowflake.connector
 from snowflake.connector import errors as connector_errors
 
-from trunkline.errors import ContractError, EngineError, TransientError
-from trunkline.warehouse import landing, snowflake_login, snowflake_results, snowflake_sql
+from trunkline.errors import EngineError, TransientError
+from trunkline.warehouse import landing, snowflake_load, snowflake_login, snowflake_results, snowflake_sql
 from trunkline.warehouse.load import LoadCounts, LoadRequest
-from trunkline.warehouse.load_sql import check_type
 from trunkline.warehouse.protocol import Batch, PythonFunction, Tell, Written
 from trunkline.warehouse.relation import Relation
 from trunkline.warehouse.snowflake_errors import translate
-from trunkline.warehouse.snowflake_sql import AUDIT, Landed, literal, quote
+from trunkline.warehouse.snowflake_sql import literal, quote
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -44,7 +43,7 @@ def open_snowflake(settings: Mapping[str, Any], root: Path) -> Snowflake:
         connection = snowflake.connector.connect(**snowflake_login.arguments(settings, root))
     except connector_errors.Error as exc:
         raise translate(exc, settings, f"cannot log in to Snowflake account {settings.get('account')}") from exc
-    return Snowflake(connection, settings)
+    return Snowflake(connection, settings, root)
 
 
 class Snowflake:
@@ -52,12 +51,18 @@ class Snowflake:
 
     name = "snowflake"
 
-    def __init__(self, connection: snowflake.connector.SnowflakeConnection, settings: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        connection: snowflake.connector.SnowflakeConnection,
+        settings: Mapping[str, Any],
+        root: Path = Path("."),
+    ) -> None:
         self._connection = connection
         self._settings = settings
+        self._root = root
         self._database = str(settings["database"])
         self._in_transaction = False
-        self._turn_ready = False
+        self._turn_ready = self._schema_ready = False
         self._local: DuckDB | None = None
 
     # -- Warehouse
@@ -143,11 +148,11 @@ class Snowflake:
 
     def create(self, relation: Relation, columns: Sequence[tuple[str, str]]) -> None:
         """CREATE TABLE IF NOT EXISTS, and the columns it lacks."""
-        self.execute(f"create schema if not exists {self._schema(relation)}")
+        self.execute(f"create schema if not exists {self.schema(relation)}")
         there = {name for name, _ in self.columns(relation)}
         if not there:
             self.execute(snowflake_sql.create_table(self.sql(relation), columns))
-        self._add_columns(relation, [column for column in columns if there and column[0].lower() not in there])
+        self.add_columns(relation, [column for column in columns if there and column[0].lower() not in there])
 
     def insert(self, relation: Relation, columns: Sequence[tuple[str, str]], rows: Sequence[Sequence[Any]]) -> None:
         """INSERT … SELECT … FROM VALUES: only a SELECT may parse JSON."""
@@ -166,11 +171,11 @@ class Snowflake:
         """The file lands in a temporary table; then one INSERT, with a key of the rows that are not there."""
         names = ", ".join(quote(name) for name, _ in columns)
         values = ", ".join(_value(quote(name), type_) for name, type_ in columns)
-        with tempfile.TemporaryDirectory(prefix="trunkline-") as scratch, self._temporary("table") as table:
-            files = landing.land_records(self._engine(), columns, file, Path(scratch) / "files")
+        with tempfile.TemporaryDirectory(prefix="trunkline-") as scratch, self.temporary("table") as table:
+            files = landing.land_records(self.engine(), columns, file, Path(scratch) / "files")
             landed = [(name, landing.record_type(type_)) for name, type_ in columns]
             self.execute(snowflake_sql.create_table(table, landed, verb="create temporary table"))
-            self._upload(files, table, lambda text, done=None: None)
+            self.upload(files, table, lambda text, done=None: None)
             new = ""
             if key is not None:
                 id_ = quote(key)
@@ -183,54 +188,13 @@ class Snowflake:
 
     # -- Loader
 
-    @contextlib.contextmanager
-    def staged(self, request: LoadRequest, tell: Tell) -> Iterator[Callable[[], LoadCounts]]:
-        """Files → Parquet → stage → temporary table; what is given casts from there."""
-        contract = tuple((name, check_type(name, type_)) for name, type_ in request.contract.types)
-        with tempfile.TemporaryDirectory(prefix="trunkline-") as scratch, self._temporary("table") as table:
-            tell(f"reading the files of {request.name}")
-            files = landing.land(self._engine(), request, Path(scratch) / "files")
-            rebuild = self._ready_target(request, contract)
-            landed = Landed(table, contract)
-            self.execute(landed.create())
-            self._upload(files, table, tell)
-            if rebuild:  # one statement, so that readers see the old table or the new one
-                select = landed.select(request.load_id, request.loaded_at)
-                self.execute(f"create or replace table {self.sql(request.target)} copy grants as {select}")
-            yield lambda: self._load(request, landed, rebuilt=rebuild)
+    def reader(self) -> DuckDB:
+        """The DuckDB in this process that reads what Snowflake cannot."""
+        return self.engine()
 
-    def _load(self, request: LoadRequest, landed: Landed, *, rebuilt: bool) -> LoadCounts:
-        target = self.sql(request.target)
-        read = int(self.query(f"select count(*) from {landed.table}")[0][0])
-        if request.replace and not rebuilt:
-            self.execute(f"delete from {target}")
-        loaded = 0 if rebuilt else self.execute(landed.insert(target, request.load_id, request.loaded_at))
-        if rebuilt:
-            mine = f"where {quote('_load_id')} = {literal(request.load_id)}"
-            loaded = int(self.query(f"select count(*) from {target} {mine}")[0][0])
-        bad = landed.quarantine(
-            self.sql(request.quarantine), table=request.name, load_id=request.load_id, at=request.loaded_at
-        )
-        return LoadCounts(read, loaded, self.execute(bad))
-
-    def _ready_target(self, request: LoadRequest, contract: Sequence[tuple[str, str]]) -> bool:
-        """Make or extend the target; True if it must be made anew because a replaced table has other columns."""
-        self.execute(f"create schema if not exists {self._schema(request.target)}")
-        wanted = [(snowflake_sql.unfold(snowflake_sql.fold(n)), t) for n, t in (*contract, *AUDIT)]
-        there = dict(self.columns(request.target))
-        if not there:
-            self.execute(snowflake_sql.create_table(self.sql(request.target), wanted))
-            return False
-        if request.replace:
-            return [(n, snowflake_sql.stored_type(t)) for n, t in wanted] != list(there.items())
-        for name, type_ in wanted:
-            if name in there and there[name] != snowflake_sql.stored_type(type_) and name not in dict(AUDIT):
-                raise ContractError(
-                    f"{request.name}: column {name!r} is {there[name]} in the table, {type_} in the contract",
-                    hint=f"`drop table {request.target}` to load it anew, or change data_type back",
-                )
-        self._add_columns(request.target, [(name, type_) for name, type_ in wanted if name not in there])
-        return False
+    def staged(self, request: LoadRequest, tell: Tell) -> contextlib.AbstractContextManager[Callable[[], LoadCounts]]:
+        """What is read here goes there as Parquet (`snowflake_load.py`)."""
+        return snowflake_load.staged(self, request, tell)
 
     # -- Snapshots
 
@@ -239,7 +203,7 @@ class Snowflake:
 
         A view has no history: it is copied.
         """
-        place = f"in schema {self._schema(relation)}"
+        place = f"in schema {self.schema(relation)}"
         name = snowflake_sql.fold(relation.name)
         with self._cursor(f"show tables like {literal(name)} {place}") as cursor:  # `_` is any character there
             names = [column.name for column in cursor.description]
@@ -249,7 +213,7 @@ class Snowflake:
         if tables and str(tables[0].get("retention_time") or "0") not in ("", "0"):
             return f"time-travel:{now.isoformat()}"
         clone = snowflake_sql.clone_name(relation, now, secrets.token_hex(3))
-        self.execute(f"create schema if not exists {self._schema(Relation(_SCHEMA, ''))}")
+        self.execute(f"create schema if not exists {self.schema(Relation(_SCHEMA, ''))}")
         how = f"clone {self.sql(relation)}" if tables else f"as select * from {self.sql(relation)}"
         self.execute(f"create transient table {self.sql(Relation(_SCHEMA, clone))} {how}")
         return f"clone:{clone}"
@@ -277,11 +241,11 @@ class Snowflake:
 
     def write_parquet(self, sql: str, path: Path, *, key: bytes | None = None) -> Written:
         """The result as Arrow, written by DuckDB here as if it were the warehouse."""
-        return self._engine().write_arrow(self.read_arrow(sql), path, key=key)
+        return self.engine().write_arrow(self.read_arrow(sql), path, key=key)
 
     def read_sealed(self, path: Path, key: bytes) -> pa.Table:
         """Read by DuckDB here: the file is on this machine."""
-        return self._engine().read_sealed(path, key)
+        return self.engine().read_sealed(path, key)
 
     def unload(self, sql: str, folder: Path | str, tell: Tell) -> int:
         """COPY INTO a stage, then GET. A `folder` that begins with `@` is a stage of the user's: nothing comes here.
@@ -294,7 +258,7 @@ class Snowflake:
         sql = snowflake_results.without_zones(sql, described)
         if str(folder).startswith("@"):
             return self._unloaded(f"copy into {folder} from ({sql}) {options}")
-        with self._temporary("stage") as stage:
+        with self.temporary("stage") as stage:
             self.execute(f"create temporary stage {stage}")
             tell("unloading")
             rows = self._unloaded(f"copy into @{stage}/rows from ({sql}) {options}")
@@ -312,10 +276,10 @@ class Snowflake:
 
     def create_function(self, function: PythonFunction, call: Callable[..., pa.Array]) -> None:
         """Its files on a stage, its source in CREATE FUNCTION. `call` is for engines in this process."""
-        self.execute(f"create schema if not exists {self._schema(function.relation)}")
+        self.execute(f"create schema if not exists {self.schema(function.relation)}")
         imports = []
         if function.files:
-            schema = self._schema(Relation(_SCHEMA, ""))
+            schema = self.schema(Relation(_SCHEMA, ""))
             self.execute(f"create schema if not exists {schema}")
             stage = snowflake_sql.bare(self._database, _SCHEMA, "functions")
             self.execute(f"create stage if not exists {stage}")
@@ -349,7 +313,16 @@ class Snowflake:
         except connector_errors.Error as exc:
             raise translate(exc, self._settings) from exc
 
-    def _schema(self, relation: Relation) -> str:
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """Hold the writers' turn for a statement that makes a table, which would end a transaction of this session: in
+        one of another session, so with a log-in of its own."""
+        other = open_snowflake(self._settings, self._root)
+        with contextlib.closing(other), other.transaction():
+            yield
+
+    def schema(self, relation: Relation) -> str:
+        """The quoted name of its schema."""
         return f"{quote(relation.database or self._database)}.{quote(relation.schema)}"
 
     def _turn(self) -> str:
@@ -362,15 +335,18 @@ class Snowflake:
             self._turn_ready = True
         return self.sql(table)
 
-    def _add_columns(self, relation: Relation, columns: Sequence[tuple[str, str]]) -> None:
+    def add_columns(self, relation: Relation, columns: Sequence[tuple[str, str]]) -> None:
+        """ALTER TABLE ADD COLUMN for each."""
         for name, type_ in columns:
             added = f"{quote(name)} {snowflake_sql.column_type(type_)}"
             self.execute(f"alter table {self.sql(relation)} add column if not exists {added}")
 
     @contextlib.contextmanager
-    def _temporary(self, kind: Literal["table", "stage"]) -> Iterator[str]:
+    def temporary(self, kind: Literal["table", "stage"]) -> Iterator[str]:
         """A name for a table or a stage that goes at the end, or with the session if that is cut off."""
-        self.execute(f"create schema if not exists {self._schema(Relation(_SCHEMA, ''))}")
+        if not self._schema_ready:
+            self.execute(f"create schema if not exists {self.schema(Relation(_SCHEMA, ''))}")
+            self._schema_ready = True
         name = snowflake_sql.bare(self._database, _SCHEMA, f"temporary_{secrets.token_hex(6)}")
         try:
             yield name
@@ -378,9 +354,9 @@ class Snowflake:
             with contextlib.suppress(EngineError):  # a lost session has dropped it already
                 self.execute(f"drop {kind} if exists {name}")
 
-    def _upload(self, files: Sequence[Path], table: str, tell: Tell) -> None:
+    def upload(self, files: Sequence[Path], table: str, tell: Tell) -> None:
         """PUT, several at a time, then one COPY INTO of all of them."""
-        with self._temporary("stage") as stage:
+        with self.temporary("stage") as stage:
             self.execute(f"create temporary stage {stage}")
             total = sum(file.stat().st_size for file in files) or 1
             done = 0
@@ -400,12 +376,12 @@ class Snowflake:
         if statuses - {"UPLOADED", "SKIPPED"}:
             raise TransientError(f"cannot upload {file.name}: {', '.join(sorted(statuses))}", hint="run it again")
 
-    def _engine(self) -> DuckDB:
+    def engine(self) -> DuckDB:
         """DuckDB in this process, for what concerns files on this machine."""
         if self._local is None:
             from trunkline.warehouse.duckdb import open_duckdb
 
-            self._local = open_duckdb({"path": ":memory:", "extensions": ["icu"]}, Path("."))
+            self._local = open_duckdb({"path": ":memory:", "extensions": ["icu"]}, self._root)
         return self._local
 
 

@@ -1,8 +1,7 @@
 """The SQL that Snowflake is sent. Text only: nothing here opens a connection.
 
 Names that are plain identifiers are folded to upper case, as Snowflake folds them unquoted, so that dbt's models and
-ours name the same things. A load's rows are first landed as text, then judged here by rules that both warehouses share:
-a text is a date if it is written as ISO 8601 says, not if some engine can guess one from it.
+ours name the same things. A load's statements are in `snowflake_load_sql.py` and `snowflake_merge_sql.py`.
 """
 
 from __future__ import annotations
@@ -11,10 +10,8 @@ import datetime as dt
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from trunkline.warehouse import literals
-from trunkline.warehouse.load_sql import check_type
 from trunkline.warehouse.protocol import PythonFunction
 from trunkline.warehouse.relation import Relation
 
@@ -49,29 +46,6 @@ _OTHER_NAMES = {
     **dict.fromkeys(("DECIMAL", "NUMERIC", "NUMBER"), "DECIMAL(18,3)"),
     **dict.fromkeys(("VARIANT", "OBJECT", "ARRAY"), "JSON"),
 }
-_RANGES = {
-    "TINYINT": (-(2**7), 2**7 - 1),
-    "SMALLINT": (-(2**15), 2**15 - 1),
-    "INTEGER": (-(2**31), 2**31 - 1),
-    "BIGINT": (-(2**63), 2**63 - 1),
-    "UTINYINT": (0, 2**8 - 1),
-    "USMALLINT": (0, 2**16 - 1),
-    "UINTEGER": (0, 2**32 - 1),
-    "UBIGINT": (0, 2**64 - 1),
-    "HUGEINT": (-(10**38) + 1, 10**38 - 1),
-    "UHUGEINT": (0, 10**38 - 1),
-}
-_DAY = "[0-9]{4}-[0-9]{2}-[0-9]{2}"
-_CLOCK = "[0-9]{2}:[0-9]{2}(:[0-9]{2}([.][0-9]{1,9})?)?"
-_ZONE = "( ?(Z|UTC|[+-][0-9]{2}(:?[0-9]{2})?))?"
-_FORMS = {
-    "DATE": f"^{_DAY}$",
-    "TIME": f"^{_CLOCK}$",
-    "TIMESTAMP": f"^{_DAY}([T ]{_CLOCK})?$",
-    "TIMESTAMP WITH TIME ZONE": f"^{_DAY}([T ]{_CLOCK}{_ZONE})?$",
-    "BOOLEAN": "^([Tt]([Rr][Uu][Ee])?|[Ff]([Aa][Ll][Ss][Ee])?|[Yy]([Ee][Ss])?|[Nn][Oo]?|0|1)$",
-}
-_WHOLE = "^[+-]?[0-9]+([.]0*)?([eE][+]?[0-9]+)?$"
 
 AUDIT = (("_load_id", "VARCHAR"), ("_loaded_at", "TIMESTAMP WITH TIME ZONE"), ("_extra", "JSON"))
 
@@ -180,90 +154,6 @@ def copy_into(table: str, stage: str) -> str:
         f"copy into {table} from {stage} file_format = (type = parquet) "
         "match_by_column_name = case_insensitive on_error = abort_statement"
     )
-
-
-# -- a load
-
-
-@dataclass(frozen=True)
-class Landed:
-    """A landing table: one text column `R0`… for each column of the contract, and what else is known of a row.
-
-    `X` is the JSON of columns outside the contract, `F` the file, `L` the line, `W` why the row cannot be read at all,
-    `Q` the raw row as JSON where the loader has already found it wanting.
-    """
-
-    table: str
-    columns: tuple[tuple[str, str], ...]
-
-    def create(self) -> str:
-        """The statement that makes it; it goes with the session."""
-        texts = ", ".join(f"R{i} varchar" for i in range(len(self.columns)))
-        return (
-            f"create temporary table {self.table} ({texts}, X varchar, F varchar, L number(38,0), W varchar, Q varchar)"
-        )
-
-    def insert(self, target: str, load_id: str, loaded_at: dt.datetime) -> str:
-        """The rows that fit, cast, into the target."""
-        names = ", ".join(quote(name) for name, _ in (*self.columns, *AUDIT))
-        return f"insert into {target} ({names}) {self.select(load_id, loaded_at)}"
-
-    def select(self, load_id: str, loaded_at: dt.datetime) -> str:
-        """The rows that fit, cast, with the audit columns."""
-        values = [f"{cast(f'R{i}', type_)} as {quote(name)}" for i, (name, type_) in enumerate(self.columns)]
-        audit = f"{literal(load_id)} as {quote('_load_id')}, {timestamp(loaded_at)} as {quote('_loaded_at')}"
-        extra = f"try_parse_json(X) as {quote('_extra')}"
-        return f"select {', '.join(values)}, {audit}, {extra} from {self.table} where not ({self._bad()})"
-
-    def quarantine(self, quarantine: str, *, table: str, load_id: str, at: dt.datetime) -> str:
-        """The rows that do not fit, with the column, the value and the reason, into the quarantine."""
-        errors = [
-            f"iff({bad}, {_error(literal(name), f'R{i}', literal(f'does not cast to {type_}'))}, null)"
-            for i, (name, type_) in enumerate(self.columns)
-            if (bad := misfit(f"R{i}", type_))
-        ]
-        errors.append(f"iff(W is not null, {_error('null', 'null', 'W')}, null)")
-        row = ", ".join(f"{literal(name)}, R{i}" for i, (name, _) in enumerate(self.columns))
-        names = ("load_id", "table_name", "file", "line", "errors", "raw", "quarantined_at")
-        return (
-            f"insert into {quarantine} ({', '.join(map(quote, names))}) "
-            f"select {literal(load_id)}, {literal(table)}, F, L, array_construct_compact({', '.join(errors)}), "
-            f"coalesce(try_parse_json(Q), object_construct_keep_null({row})), {timestamp(at)} "
-            f"from {self.table} where {self._bad()}"
-        )
-
-    def _bad(self) -> str:
-        tests = [bad for i, (_, type_) in enumerate(self.columns) if (bad := misfit(f"R{i}", type_))]
-        return " or ".join(["W is not null", *tests])
-
-
-def cast(raw: str, type_: str) -> str:
-    """SQL for a landed text as a value of the contract's type; NULL where it is none."""
-    name = canonical(check_type(raw, type_))
-    if column_type(name) == "VARCHAR":
-        return raw
-    if column_type(name) == "VARIANT":
-        return f"try_parse_json({raw})"
-    return f"try_cast(trim({raw}) as {column_type(name)})"
-
-
-def misfit(raw: str, type_: str) -> str | None:
-    """SQL that is true where a landed text is not a value of the contract's type; None if every text is one."""
-    name = canonical(type_)
-    if column_type(name) == "VARCHAR":
-        return None
-    failed = f"{cast(raw, type_)} is null"
-    if name in _RANGES:
-        low, high = _RANGES[name]
-        whole = f"regexp_like(trim({raw}), {literal(_WHOLE)})"
-        failed += f" or not {whole} or {cast(raw, type_)} not between {low} and {high}"
-    elif name in _FORMS:
-        failed += f" or not regexp_like(trim({raw}), {literal(_FORMS[name])})"
-    return f"({raw} is not null and ({failed}))"
-
-
-def _error(column: str, value: str, reason: str) -> str:
-    return f"object_construct_keep_null('column', {column}, 'value', {value}, 'reason', {reason})"
 
 
 # -- functions

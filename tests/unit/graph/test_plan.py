@@ -151,3 +151,10 @@ def test_a_polled_source_that_never_ran_comes_first_and_the_rest_after_it() -> N
 def test_an_unselected_polled_source_is_not_asked() -> None:
     plan = make_plan(_polled("1"), _past(_polled("1")), selected={"build:a"}, exists=lambda *_: True)
     assert plan.stale == ()
+
+
+def test_a_step_is_selected_by_the_names_of_what_it_leaves_behind() -> None:
+    graph = Graph.of([Step("ingest:api", "ingest", aliases=("api.items", "api.users"))])
+    assert select(graph, ["api.items"]) == select(graph, ["users"]) == select(graph, ["api"]) == {"ingest:api"}
+    with pytest.raises(UserError, match=r"Did you mean 'api\.items'"):
+        select(graph, ["api.item"])

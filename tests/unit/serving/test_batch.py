@@ -33,6 +33,7 @@ REQUEST = BatchRequest(Relation("main", "flights"), "flight", Relation("scores",
 LAKE = {
     "path": ":memory:",
     "database": "lake",
+    "config_options": {"allow_unsigned_extensions": True},  # else each connection hashes the extensions' files anew
     "extensions": ["ducklake", "sqlite_scanner"],
     "attach": [{"path": "ducklake:sqlite:catalog.sqlite", "alias": "lake", "options": {"data_path": "data"}}],
 }

@@ -12,6 +12,7 @@ from trunkline.warehouse.duckdb import DuckDB, open_duckdb
 SETTINGS = {
     "path": ":memory:",
     "database": "lake",
+    "config_options": {"allow_unsigned_extensions": True},  # else each connection hashes the extensions' files anew
     "extensions": ["ducklake", "sqlite_scanner"],
     "attach": [
         {

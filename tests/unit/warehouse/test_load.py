@@ -156,7 +156,7 @@ def test_data_cannot_pass_for_a_reject(lake: DuckDB, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("id,amount,dya,name\n1,1,1,1\n", "lacks the contract's column 'day'. Did you mean 'dya'"),
+        ("idd,amonut,dya,nmae\n1,1,1,1\n", "has none of the contract's columns. Did you mean 'idd'"),
         ("", "is empty"),
         ("id,amount,day,name,id\n", "has the column 'id' twice"),
     ],

@@ -1,4 +1,4 @@
-"""The SQL that Snowflake is sent: names, literals, types, and a load, pinned and parsed as Snowflake's."""
+"""The SQL that Snowflake is sent: names, literals, types and functions, pinned and parsed as Snowflake's."""
 
 from __future__ import annotations
 
@@ -12,25 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlglot import exp
 
-from trunkline.errors import ContractError
 from trunkline.warehouse import snowflake_sql as sql
 from trunkline.warehouse.protocol import PythonFunction
 from trunkline.warehouse.relation import Relation
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "snowflake"
 AT = dt.datetime(2026, 1, 2, 3, 4, 5, 678, tzinfo=dt.timezone(dt.timedelta(hours=2)))
-CONTRACT = (
-    ("id", "bigint"),
-    ("Odd Name", "varchar"),
-    ("small", "smallint"),
-    ("price", "decimal(10, 2)"),
-    ("ratio", "double"),
-    ("day", "date"),
-    ("at", "timestamp"),
-    ("seen", "timestamptz"),
-    ("ok", "boolean"),
-    ("tags", "json"),
-)
 
 
 def pinned(name: str, text: str) -> None:
@@ -113,26 +100,6 @@ def test_times_are_sent_as_instants() -> None:
 )
 def test_types_go_there_and_come_back(written: str, column: str, told: str) -> None:
     assert (sql.column_type(written), sql.stored_type(written)) == (column, told)
-
-
-def test_a_type_is_no_place_for_other_sql() -> None:
-    with pytest.raises(ContractError, match="not a SQL type"):
-        sql.cast("R0", "int) , (select 1")
-
-
-def test_the_statements_of_a_load() -> None:
-    landed = sql.Landed("DB.TRUNKLINE.TEMPORARY_1", CONTRACT)
-    statements = [
-        sql.create_table('"DB"."RAW"."T"', (*CONTRACT, *sql.AUDIT)),
-        landed.create(),
-        sql.copy_into(landed.table, "@DB.TRUNKLINE.TEMPORARY_2"),
-        landed.insert('"DB"."RAW"."T"', "load_1", AT),
-        landed.quarantine('"DB"."TRUNKLINE"."QUARANTINE"', table="s.t", load_id="load_1", at=AT),
-    ]
-    for statement in statements:
-        parsed = sqlglot.parse_one(statement, read="snowflake")
-        assert not isinstance(parsed, exp.Command), statement
-    pinned("load.sql", "".join(f"{statement};\n\n" for statement in statements))
 
 
 def test_a_function_and_where_its_files_are() -> None:

@@ -1,0 +1,33 @@
+"""What Tab completes: names of the project, read from its YAML alone. Quick, and silent whatever is wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from trunkline.errors import TrunklineError
+
+
+def source_tables(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    """`source.table` of every source table; without the source where the user did not begin with one."""
+    try:
+        names = _declared(context)
+    except (TrunklineError, OSError, ValueError):
+        return []
+    lower = incomplete.lower()
+    full = [name for name in names if name.lower().startswith(lower)]
+    short = [name.rpartition(".")[2] for name in names]
+    return full or [name for name in short if name.lower().startswith(lower)]
+
+
+quarantined_tables = source_tables  # opening the warehouse would take longer than a Tab may
+
+
+def _declared(context: click.Context) -> list[str]:
+    from trunkline.project.load import declared_sources, find_root
+
+    given: Any = context.params.get("project")
+    root = find_root((Path(given) if given else Path.cwd()).resolve())
+    return [table.key for table in declared_sources(root)]
