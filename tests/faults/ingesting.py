@@ -62,7 +62,7 @@ class Source:
     make: Callable[[Path], None]
     change: Callable[[Path], None] | None = None
     environ: Mapping[str, str] = field(default_factory=dict)
-    kills: int = 22
+    kills: int = 20
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,8 @@ import json
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path, PurePosixPath
 
 from trunkline.errors import ContractError, SourceError
@@ -76,16 +78,16 @@ class Files:
         folder = self._reach.scratch / "files"
         try:
             self._reach.progress(f"looking at {len(files):,} files")
-            by_format = self._readable(store.within_reach(files, folder, self._suffix), folder)
-            yield Batch(tuple(self._pieces(by_format, files, anew)), check=lambda: store.check(files))
+            runs = self._runs(store.within_reach(files, folder, self._suffix), folder)
+            yield Batch(tuple(self._pieces(runs, files, anew)), check=lambda: store.check(files))
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
     def _pieces(
-        self, by_format: Mapping[Format, Sequence[str]], files: Sequence[ReadFile], anew: bool
+        self, runs: Sequence[tuple[Format, Sequence[str]]], files: Sequence[ReadFile], anew: bool
     ) -> Iterator[Piece]:
         options = self._options
-        for index, (format_, paths) in enumerate(sorted(by_format.items())):
+        for index, (format_, paths) in enumerate(runs):
             scan = FileScan(
                 tuple(paths),
                 format_,
@@ -106,8 +108,12 @@ class Files:
         """How a file of a store is read: "zip", or its format."""
         return "zip" if _plain_name(name).endswith(".zip") else format_of(name, self._options["format"])
 
-    def _readable(self, files: Mapping[str, str], folder: Path) -> dict[Format, list[str]]:
-        return readable(files, folder, self._options["format"], members=self._options["members"], limit=self._limit)
+    def _runs(self, files: Mapping[str, str], folder: Path) -> list[tuple[Format, list[str]]]:
+        """Paths by format; for a table with a key, where the last row of a key counts, in the order of the files."""
+        found = readable(files, folder, self._options["format"], members=self._options["members"], limit=self._limit)
+        if not self._table.contract.key:
+            found = sorted(found)
+        return [(format_, [path for _, path in run]) for format_, run in groupby(found, itemgetter(0))]
 
     def _filled(self, files: Sequence[ReadFile], since: Since) -> list[ReadFile]:
         """The files that hold something: one that is empty may be filled yet, and is not held to be loaded."""
@@ -169,11 +175,13 @@ def _holds_exactly(known: Mapping[str, LoadedFile], wanted: Sequence[ReadFile]) 
 def _parts(files: Sequence[ReadFile]) -> Iterator[list[ReadFile]]:
     """The files of a long load by transactions."""
     part: list[ReadFile] = []
+    total = 0
     for file in files:
         part.append(file)
-        if sum(other.size for other in part) >= BATCH_BYTES:
+        total += file.size
+        if total >= BATCH_BYTES:
             yield part
-            part = []
+            part, total = [], 0
     if part:
         yield part
 
@@ -229,11 +237,11 @@ def readable(
     *,
     members: str | None = None,
     limit: int | None = None,
-) -> dict[Format, list[str]]:
-    """The files by format, as the warehouse can read them: `files` are their paths by name; members of zip archives
-    are unpacked into `folder`. The caller removes it. Raises `SourceError` for a broken archive.
+) -> list[tuple[Format, str]]:
+    """Format and path of each file, as the warehouse can read it: `files` are their paths by name; members of zip
+    archives are unpacked into `folder`. The caller removes it. Raises `SourceError` for a broken archive.
     """
-    by_format: dict[Format, list[str]] = {}
+    found: list[tuple[Format, str]] = []
     for name, path in files.items():
         paths = [path]
         if _plain_name(name).endswith(".zip"):
@@ -243,8 +251,8 @@ def readable(
             format_ = format_of(name if place == path else place, declared)
             if format_ == "json" and declared is None:
                 format_ = _documents_or_lines(place)
-            by_format.setdefault(format_, []).append(place)
-    return by_format
+            found.append((format_, place))
+    return found
 
 
 def _beside(folder: Path, name: str) -> Path:

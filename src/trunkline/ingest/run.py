@@ -6,6 +6,7 @@ import datetime as dt
 import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, closing, nullcontext
+from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -26,14 +27,26 @@ def run(job: Job, ctx: StepContext) -> StepResult:
 
     Where another writer came first, or the source or the warehouse was away for a moment, it looks and loads again.
     """
-    return again(lambda: _run(job, ctx), ctx.progress)
+    done = _Done()
+    return again(lambda: _run(job, ctx, done), ctx.progress)
 
 
-def _run(job: Job, ctx: StepContext) -> StepResult:
+@dataclass
+class _Done:
+    """What the batches of all tries have brought: rows by table, and files."""
+
+    counts: dict[str, LoadCounts] = field(default_factory=dict)
+    files: int = 0
+
+    def add(self, table: str, counts: LoadCounts) -> None:
+        self.counts[table] = self.counts.get(table, LoadCounts(0, 0, 0)) + counts
+
+
+def _run(job: Job, ctx: StepContext, done: _Done) -> StepResult:
     if not isinstance(ctx.warehouse, Loader):
         raise EngineError(f"the {ctx.warehouse.name} warehouse takes no loads")
     ctx.ledger.prepare()
-    ingest = _Ingest(job, ctx, ctx.warehouse)
+    ingest = _Ingest(job, ctx, ctx.warehouse, done)
     try:
         ingest.scratch.mkdir(parents=True)
         source = ingest.open()
@@ -71,15 +84,15 @@ def tables(config: Mapping[str, Any]) -> tuple[Table, ...]:
 
 
 class _Ingest:
-    def __init__(self, job: Job, ctx: StepContext, warehouse: Loader) -> None:
+    def __init__(self, job: Job, ctx: StepContext, warehouse: Loader, done: _Done) -> None:
         self._job = job
         self._ctx = ctx
         self._loader = warehouse
         self.tables = {table.source: table for table in tables(job.step.config)}
         self.scratch: Path = ctx.state / "tmp" / new_id("ingest")
         self._latest: str | None = None
-        self._counts: dict[str, LoadCounts] = {}
-        self._files = 0
+        self._loaded: frozenset[str] = frozenset()
+        self._done = done
 
     def open(self) -> Source:
         """The connector's source."""
@@ -107,12 +120,13 @@ class _Ingest:
         last = self._last()
         self._latest = last["load_id"] if last else None
         files: dict[str, Mapping[str, LoadedFile]] = {name: ledger.loaded_files(name) for name in there}
-        contracts = {name: contract for name in there if (contract := ledger.last_contract(name)) is not None}
+        held = {name: contract for name in self.tables if (contract := ledger.last_contract(name)) is not None}
+        self._loaded = frozenset(held)
         whole = len(there) == len(self.tables)
         return Since(
             cursor=last["cursor"] if last and whole and not self._job.refresh else None,
             files=files,
-            contracts=contracts,
+            contracts={name: contract for name, contract in held.items() if name in there},
             refresh=self._job.refresh or not whole,
             tables=there,
         )
@@ -137,13 +151,13 @@ class _Ingest:
                 counts = [load() for load in loads]
                 if batch.check is not None:
                     batch.check()
-                self._record(batch, counts, load_id, at)
+                self._record(batch, last, load_id, self._rows(batch, counts, load_id, at))
         self._latest = load_id
-        self._files += sum(len(piece.files) for piece in batch.pieces)
+        self._done.files += sum(len(piece.files) for piece in batch.pieces)
         for piece, count in zip(batch.pieces, counts, strict=True):
-            self._counts[piece.table] = self._counts.get(piece.table, LoadCounts(0, 0, 0)) + count
+            self._done.add(piece.table, count)
         for table in batch.registered:
-            self._counts[table.table] = LoadCounts(table.rows, table.rows, 0)
+            self._done.add(table.table, LoadCounts(table.rows, table.rows, 0))
 
     def _request(self, piece: Piece, load_id: str, at: dt.datetime) -> LoadRequest:
         table = self.tables[piece.table]
@@ -159,27 +173,12 @@ class _Ingest:
             truncate=piece.truncate,
         )
 
-    def _record(self, batch: Batch, counts: list[LoadCounts], load_id: str, at: dt.datetime) -> None:
+    def _record(self, batch: Batch, last: Mapping[str, Any] | None, load_id: str, rows: Mapping[str, Any]) -> None:
+        """The ledger's rows of a batch: cursor, loads, files. `last` is the batch before."""
         ledger, unit = self._ctx.ledger, self._job.step.subject
-        last = self._last()
         kept = last["cursor"] if last else None
         cursor = batch.cursor if batch.cursor is not None else kept
         ledger.add("cursors", [{"load_id": load_id, "unit": unit, "cursor": cursor, "saved_at": self._ctx.now()}])
-        rows: dict[str, dict[str, Any]] = {}
-        for piece, count in zip(batch.pieces, counts, strict=True):
-            if count.read != count.loaded + count.quarantined:
-                raise EngineError(f"{piece.table}: the counts of the load do not add up: {count}")
-            row = rows.setdefault(piece.table, self._row(piece.table, load_id, at))
-            row["mode"] = "replace" if piece.replace or piece.truncate else row["mode"]
-            row["rows_read"] += count.read
-            row["rows_loaded"] += count.loaded
-            row["rows_quarantined"] += count.quarantined
-        for found in batch.registered:
-            rows[found.table] = self._row(found.table, load_id, at) | {
-                "mode": "registered",
-                "rows_read": found.rows,
-                "rows_loaded": found.rows,
-            }
         ledger.add("loads", list(rows.values()))
         for name, row in rows.items():
             if row["mode"] == "replace":
@@ -190,6 +189,26 @@ class _Ingest:
             for file in piece.files
         ]
         ledger.add("load_files", read)
+
+    def _rows(
+        self, batch: Batch, counts: Sequence[LoadCounts], load_id: str, at: dt.datetime
+    ) -> dict[str, dict[str, Any]]:
+        """A row of `loads` for each table of a batch."""
+        rows: dict[str, dict[str, Any]] = {}
+        for piece, count in zip(batch.pieces, counts, strict=True):
+            if count.read != count.loaded + count.quarantined:
+                raise EngineError(f"{piece.table}: the counts of the load do not add up: {count}")
+            row = rows.setdefault(piece.table, self._row(piece.table, load_id, at))
+            emptied = piece.truncate and self.tables[piece.table].contract.mark is None
+            anew = piece.replace and piece.table in self._loaded  # a first load takes nobody's place
+            row["mode"] = "replace" if anew or emptied else row["mode"]
+            row["rows_read"] += count.read
+            row["rows_loaded"] += count.loaded
+            row["rows_quarantined"] += count.quarantined
+        for found in batch.registered:
+            told = {"mode": "registered", "rows_read": found.rows, "rows_loaded": found.rows}
+            rows[found.table] = self._row(found.table, load_id, at) | told
+        return rows
 
     def _row(self, source: str, load_id: str, at: dt.datetime) -> dict[str, Any]:
         table = self.tables[source]
@@ -220,13 +239,13 @@ class _Ingest:
         """What this load left behind; `notes` are what the source has to say of it."""
         relations = [[table.relation.schema, table.relation.name] for table in self.tables.values()]
         output: dict[str, Any] = {"relation": relations[0], "relations": relations, "version": self._latest or ""}
-        total = sum(self._counts.values(), LoadCounts(0, 0, 0))
+        total = sum(self._done.counts.values(), LoadCounts(0, 0, 0))
         if notes:
             output["notes"] = list(notes)
         told = "".join(f"\n  {note}" for note in notes)
-        if not self._counts:
+        if not self._done.counts:
             return StepResult(output, f"nothing new{told}")
-        output.update(read=total.read, loaded=total.loaded, quarantined=total.quarantined, files=self._files)
+        output.update(read=total.read, loaded=total.loaded, quarantined=total.quarantined, files=self._done.files)
         output["evolved"] = [list(column) for column in total.evolved]
         summary = f"{total.read:,} rows read = {total.loaded:,} loaded + {total.quarantined:,} quarantined"
         if total.deleted:

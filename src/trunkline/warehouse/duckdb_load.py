@@ -239,7 +239,7 @@ class _Load:
             elif has != canonical:
                 raise ContractError(
                     f"{request.name}: column {column.name!r} is {has} in the table, {column.type} in the contract",
-                    hint=f"`drop table {request.target}` to load it anew, or change data_type back",
+                    hint=f"`trunkline ingest --full-refresh {request.name}` loads it anew; or change data_type back",
                 )
         for name, type_ in AUDIT:
             if name not in there:

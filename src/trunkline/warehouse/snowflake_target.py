@@ -71,7 +71,7 @@ class Target:
             return there
         raise ContractError(
             f"{self._request.name}: column {name!r} is {there} in the table, {type_} in the contract",
-            hint=f"`drop table {self._request.target}` to load it anew, or change data_type back",
+            hint=f"`trunkline ingest --full-refresh {self._request.name}` loads it anew; or change data_type back",
         )
 
     def _outgrown(self, name: str, type_: str) -> str:

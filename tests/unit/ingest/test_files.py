@@ -76,8 +76,8 @@ def test_archives_are_unpacked_and_cannot_lead_out(tmp_path: Path) -> None:
         out.writestr("__MACOSX/._one.csv", "junk")
     scratch = tmp_path / "scratch"
     found = readable({"a.zip": str(archive)}, scratch, None)
-    assert sorted(found) == ["csv", "ndjson"]
-    files = [Path(p).resolve() for paths in found.values() for p in paths]
+    assert sorted(format_ for format_, _ in found) == ["csv", "csv", "ndjson"]
+    files = [Path(path).resolve() for _, path in found]
     assert len(files) == 3
     assert all(file.is_relative_to(scratch.resolve()) and file.exists() for file in files)
 
