@@ -14,6 +14,7 @@ import contextlib
 import functools
 import gc
 import json
+import logging
 import os
 import runpy
 import selectors
@@ -169,6 +170,7 @@ def _serve(requests: socket.socket, modules: Sequence[str]) -> None:
     """Fork for each request; tell of each end. Returns when nobody asks any more; in a fork it never returns."""
     for module in modules:
         __import__(module)
+    logging.root.handlers.clear()  # dbt's, which a command that needs no dbt does not have
     gc.freeze()
     woken, wake = socket.socketpair()
     woken.setblocking(False)

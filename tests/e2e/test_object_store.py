@@ -161,6 +161,7 @@ def test_a_server_that_goes_away_leaves_nothing(bucket: Bucket) -> None:
     bucket.put("x.parquet", parquet.read_bytes())
     bucket.put("x.csv", b"a,b\n" + b"1,22222222222222222222222\n" * 200_000)
     bucket.depot.lake.execute("set http_retries = 0")
+    bucket.depot.lake.execute("set http_timeout = 3")
     for path in ("*.parquet", "*.csv"):
         with proxied(bucket.store.port, bytes_through=400_000) as port:
             bucket.endpoint = f"127.0.0.1:{port}"

@@ -71,7 +71,7 @@ def _leaks(project: Project) -> list[str]:
 
 
 def test_a_secret_is_found_nowhere(crm: Project) -> None:
-    environ = {"CRM_TOKEN": SECRET, "CRM_DSN": f"postgresql://reader:{SECRET}@127.0.0.1:9/crm?connect_timeout=2"}
+    environ = {"CRM_TOKEN": SECRET, "CRM_DSN": f"postgresql://reader:{SECRET}@127.0.0.1:9/crm?no_such_parameter=2"}
     (crm.root / "how.txt").write_text("well")
     said: list[Outcome] = [crm.run("ingest", "crm.people", **environ), crm.run("run", "people", **environ)]
     assert set(crm.sql("select id from lake.raw.people")) == {(1,)}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import signal
 import sys
 from importlib import import_module
 from typing import Any
@@ -74,6 +76,7 @@ def _trunkline() -> None:
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line. Errors raised on purpose end in one message and their exit code, never in a traceback."""
     listed = sys.argv[1:] if arguments is None else arguments
+    atexit.register(signal.signal, signal.SIGINT, signal.SIG_DFL)  # Ctrl-C while Python ends says nothing
     try:
         _trunkline.main(args=listed, prog_name="trunkline", standalone_mode=False)
     except click.exceptions.Exit as exc:

@@ -236,7 +236,8 @@ class Child:
             if since is not None and time.monotonic() - since > self._patience:
                 self._silent = True
                 self.kill()
-            time.sleep(min(0.5, self._patience / 4))
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(min(0.5, self._patience / 4))
 
     def kill(self) -> None:
         """End it now, with all that it has started."""
@@ -274,7 +275,8 @@ def started(python: Path, name: str, patience: float, show: Callable[[str], None
         yield child
     finally:
         child.close()
-        threads[0].join(2.0)  # the last lines are read
+        for thread in threads:
+            thread.join(2.0)  # the last lines are read
 
 
 def _message(line: str) -> str:

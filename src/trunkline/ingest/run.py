@@ -199,9 +199,8 @@ class _Ingest:
             if count.read != count.loaded + count.quarantined:
                 raise EngineError(f"{piece.table}: the counts of the load do not add up: {count}")
             row = rows.setdefault(piece.table, self._row(piece.table, load_id, at))
-            emptied = piece.truncate and self.tables[piece.table].contract.mark is None
-            anew = piece.replace and piece.table in self._loaded  # a first load takes nobody's place
-            row["mode"] = "replace" if anew or emptied else row["mode"]
+            if self._takes_the_place(piece):
+                row["mode"] = "replace"
             row["rows_read"] += count.read
             row["rows_loaded"] += count.loaded
             row["rows_quarantined"] += count.quarantined
@@ -209,6 +208,12 @@ class _Ingest:
             told = {"mode": "registered", "rows_read": found.rows, "rows_loaded": found.rows}
             rows[found.table] = self._row(found.table, load_id, at) | told
         return rows
+
+    def _takes_the_place(self, piece: Piece) -> bool:
+        """Whether nothing of earlier loads is left in the table; a first load takes nobody's place."""
+        table = self.tables[piece.table]
+        anew = piece.replace and (table.load.startswith("replace") or table.source in self._loaded)
+        return anew or (piece.truncate and table.contract.mark is None)
 
     def _row(self, source: str, load_id: str, at: dt.datetime) -> dict[str, Any]:
         table = self.tables[source]

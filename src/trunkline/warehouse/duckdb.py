@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -68,7 +67,8 @@ class DuckDB:
         self._schema = "main"
         self._depth = 0
         self._in_transaction = False
-        self._scratch = Path(tempfile.gettempdir())
+        self._reading = False  # a source: a file of it may be at fault
+        self._scratch = Path(".trunkline") / "tmp"
         self._hidden: dict[str, list[str]] = {}  # by attached source: what no message may show
 
     def prepare(self, settings: Mapping[str, Any], root: Path) -> None:
@@ -144,7 +144,7 @@ class DuckDB:
             with _interruptible():
                 return self._connection.execute(sql).fetchall()
         except duckdb.Error as exc:
-            error = translate(exc, what)
+            error = translate(exc, what, reading=self._reading)
             if not self._hidden:
                 raise error from exc
         hidden = {"password": [text for texts in self._hidden.values() for text in texts]}
@@ -397,13 +397,20 @@ class DuckDB:
         remote = source.files if isinstance(source, FileScan) else ()
         for extension in sorted({profile_sql.extension_for(file) for file in remote if "://" in file}):
             load_extension(self._connection, extension)
-        if not (isinstance(source, FileScan) and source.secret):
-            yield
-            return
-        name = f"trunkline_files_{secrets.token_hex(4)}"
-        self._hidden[name] = [str(value) for value in source.secret.values()]
+        secret = source.secret if isinstance(source, FileScan) else {}
+        before, self._reading = self._reading, True
         try:
-            self.run(profile_sql.secret(source.secret, name), "`storage` of the source")
+            with self._storage(secret) if secret else contextlib.nullcontext():
+                yield
+        finally:
+            self._reading = before
+
+    @contextlib.contextmanager
+    def _storage(self, secret: Mapping[str, Any]) -> Iterator[None]:
+        name = f"trunkline_files_{secrets.token_hex(4)}"
+        self._hidden[name] = [str(value) for value in secret.values()]
+        try:
+            self.run(profile_sql.secret(secret, name), "`storage` of the source")
             yield
         finally:
             self.execute(f"drop temporary secret if exists {quote(name)}")

@@ -81,7 +81,9 @@ def lost(message: str) -> bool:
     return any(word in message for word in _NETWORK)
 
 
-def translate(exc: Exception, what: str = "") -> EngineError | SourceError:
+def translate(exc: Exception, what: str = "", *, reading: bool = False) -> EngineError | SourceError:
+    """The error, whose message begins with `what` it was for. Only while a source is being read may a file of that
+    source be at fault."""
     message = first_line(exc)
     text = f"{what}: {message}" if what else message
     if any(word in message for word in ("No space left", "disk is full", "File too large")):
@@ -90,14 +92,14 @@ def translate(exc: Exception, what: str = "") -> EngineError | SourceError:
         return TransientError(text, hint="another process is writing; run the same command again")
     if lost(message):
         return TransientError(text, hint="the server cannot be reached now; run the same command again")
-    if found := _source_fault(message):
+    if reading and (found := _source_fault(message)):
         return SourceError(text, hint=found)
     return EngineError(text)
 
 
 def _source_fault(message: str) -> str:
     """What to do about a file that is not what its name says; "" where the file is not at fault."""
-    if "encrypted" in message:  # a sealed file, read without its key
+    if "HTTP" in message:  # a store that refuses
         return ""
     return next((hint for words, hint in _SOURCE_FAULTS if all(word in message for word in words)), "")
 

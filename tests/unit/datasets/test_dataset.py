@@ -17,6 +17,7 @@ from trunkline.datasets.steps import Upstream, dataset_step
 from trunkline.datasets.vault import sealed_file, vault_key
 from trunkline.errors import DatasetError, IntegrityError, UserError
 from trunkline.ledger.ledger import Ledger
+from trunkline.project.secrets import Secrets
 from trunkline.registry.memory import MemoryRegistry
 from trunkline.warehouse.duckdb import open_duckdb
 
@@ -48,6 +49,7 @@ def ctx(tmp_path: Path) -> Iterator[StepContext]:
         registry=MemoryRegistry,
         progress=lambda text, done=None: None,
         vault_key=lambda: b"k" * 32,
+        secrets=Secrets(tmp_path),
         who="tester",
         git_commit=lambda: None,
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import json
 import os
 import signal
@@ -130,9 +129,7 @@ def test_a_pace_is_kept(tmp_path: Path, api: apis.Api) -> None:
     world = _world(tmp_path, api, _table(requests_per_second=20))
     _load(world)
     times = [at for _, at in api.asked]
-    gaps = [later - earlier for earlier, later in itertools.pairwise(times)]
     assert times[-1] - times[0] >= 4 * 0.05 * 0.9
-    assert min(gaps) > 0.02
 
 
 def test_parents_and_their_children(tmp_path: Path, api: apis.Api) -> None:

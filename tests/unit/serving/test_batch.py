@@ -17,6 +17,7 @@ from trunkline.ledger.ledger import Ledger
 from trunkline.models.bundle import Bundle
 from trunkline.models.function import RETURNS, arguments, over_arrow
 from trunkline.models.runtime import Scorer
+from trunkline.project.secrets import Secrets
 from trunkline.registry.memory import MemoryRegistry
 from trunkline.serving.batch import BatchRequest, BatchResult, score_here, score_in_warehouse
 from trunkline.warehouse.duckdb import DuckDB, open_duckdb
@@ -59,6 +60,7 @@ def ctx(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Monk
         registry=MemoryRegistry,
         progress=lambda text, done=None: None,
         vault_key=lambda: b"k" * 32,
+        secrets=Secrets(tmp_path),
         who="tester",
         git_commit=lambda: None,
         threads=2,
