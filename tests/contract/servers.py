@@ -139,6 +139,7 @@ def mariadb() -> Iterator[MariaDB]:
     (folder / "init.sql").write_text(f"{grant}grant all on *.* to {server.user}@'127.0.0.1';\n")
     (folder / "data").mkdir()
     command = [str(_MARIADB / "mariadbd"), f"--datadir={folder / 'data'}", "--innodb-log-file-size=8M"]
+    command += [f"--tmpdir={folder}"]  # two servers name their temporary tables alike
     command += ["--user=root"] if os.geteuid() == 0 else []
     try:
         made = subprocess.run([*command, "--bootstrap"], input=first, capture_output=True, text=True, check=False)
