@@ -224,13 +224,22 @@ def test_a_limit_can_be_set(here: Depot) -> None:
 
 
 def test_names_in_archives_lead_nowhere(here: Depot) -> None:
-    zipped(here.root / "d/x.zip", ("../../../evil.csv", b"a,b\n1,2\n"), ("/abs/x.csv", b"a,b\n3,4\n"), ("..", b"a,b\n"))
+    zipped(
+        here.root / "d/x.zip",
+        ("../../../led-out-of-an-archive.csv", b"a,b\n1,2\n"),
+        ("/abs/x.csv", b"a,b\n3,4\n"),
+        ("..", b"a,b\n"),
+    )
     refused(here, "the suffix tells no format")
-    zipped(here.root / "d/x.zip", ("../../../evil.csv", b"a,b\n1,2\nx,2\n"), ("c:\\..\\x.csv", b"a,b\n3,4\n"))
+    zipped(
+        here.root / "d/x.zip",
+        ("../../../led-out-of-an-archive.csv", b"a,b\n1,2\nx,2\n"),
+        ("c:\\..\\x.csv", b"a,b\n3,4\n"),
+    )
     assert here.ingest("d/*") == {"read": 3, "loaded": 2, "quarantined": 1}
-    assert not list(here.root.parent.rglob("evil.csv"))
+    assert not list(here.root.parent.rglob("led-out-of-an-archive.csv"))
     ((file,),) = here.lake.query("select file from trunkline.quarantine")
-    assert str(file).endswith("x.zip/0/evil.csv")
+    assert str(file).endswith("x.zip/0/led-out-of-an-archive.csv")
     assert ".trunkline" not in str(file)
 
 
