@@ -9,11 +9,10 @@ import csv
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
-from importlib import import_module
 from types import MappingProxyType
 
 from trunkline.errors import SourceError
-from trunkline.ingest.protocol import CONNECTORS, Batch, Reach, Since, Source
+from trunkline.ingest.protocol import Batch, Reach, Since, open_source
 from trunkline.warehouse import infer_sql
 from trunkline.warehouse.load import FileScan, QueryScan, Scan
 from trunkline.warehouse.load_sql import literal, quote
@@ -107,9 +106,7 @@ def of_scan(reader: SourceReader, scan: Scan, declared: Mapping[str, str] = Mapp
 
 def _first(reach: Reach, table: str, stack: ExitStack) -> list[Scan]:
     """The scans of the first batch that has rows of the table, readable until the stack is closed."""
-    module, _, attribute = CONNECTORS[reach.config["connector"]].partition(":")
-    source: Source = getattr(import_module(module), attribute)(reach)
-    batches: Iterator[Batch] = iter(source.batches(Since(refresh=True)))
+    batches: Iterator[Batch] = iter(open_source(reach).batches(Since(refresh=True)))
     stack.enter_context(closing(batches))  # type: ignore[type-var]  # generators, closed early
     for batch in batches:
         scans = [piece.scan for piece in batch.pieces if piece.table == table]

@@ -11,6 +11,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -50,6 +51,10 @@ class Since:
     contracts: Mapping[str, list[Any]] = field(default_factory=dict)
     refresh: bool = False
     tables: frozenset[str] = frozenset()
+
+    def same_contract(self, table: Table) -> bool:
+        """Whether the table's last load was held to the contract that it has now."""
+        return self.contracts.get(table.source) == table.contract.to_json()
 
 
 @dataclass(frozen=True)
@@ -142,3 +147,10 @@ CONNECTORS: dict[str, str] = {
     "fivetran": "trunkline.ingest.fivetran:open_fivetran",
     "python": "trunkline.ingest.python:Python",
 }
+
+
+def open_source(reach: Reach) -> Source:
+    """The source of the unit's connector."""
+    module, _, attribute = CONNECTORS[reach.config["connector"]].partition(":")
+    source: Source = getattr(import_module(module), attribute)(reach)
+    return source

@@ -259,7 +259,7 @@ def _contract(ctx: StepContext, table: Table) -> list[Any]:
     That is the new one if it only asks for less. Else it is the one before: the next `ingest` must find that the
     contract changed since the table was filled, and fill it anew.
     """
-    now = [column.to_json() for column in table.contract.columns]
+    now = table.contract.to_json()
     before = ctx.ledger.last_contract(table.source)
     return before if before is not None and not _asks_less(before, now) else now
 

@@ -7,13 +7,12 @@ import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, closing, nullcontext
 from dataclasses import dataclass, field
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from trunkline.context import Job, StepContext, StepResult
 from trunkline.errors import EngineError, TransientError, TrunklineError
-from trunkline.ingest.protocol import CONNECTORS, Batch, Piece, Reach, Since, Source, Table
+from trunkline.ingest.protocol import Batch, Piece, Reach, Since, Source, Table, open_source
 from trunkline.ledger.ids import new_id
 from trunkline.ledger.ledger import LoadedFile
 from trunkline.warehouse.load import Column, Contract, LoadCounts, LoadRequest
@@ -97,7 +96,6 @@ class _Ingest:
     def open(self) -> Source:
         """The connector's source."""
         config = self._job.step.config
-        module, _, attribute = CONNECTORS[config["connector"]].partition(":")
         reach = Reach(
             name=self._job.step.subject,
             tables=tuple(self.tables.values()),
@@ -110,8 +108,7 @@ class _Ingest:
             progress=self._ctx.progress,
             now=self._ctx.now,
         )
-        source: Source = getattr(import_module(module), attribute)(reach)
-        return source
+        return open_source(reach)
 
     def since(self) -> Since:
         """What earlier loads left, by the ledger; the batches of this one begin from there."""
@@ -224,7 +221,7 @@ class _Ingest:
             "relation": str(table.relation),
             "mode": "merge" if table.contract.key else "append",
             "connector": self._job.step.config["connector"],
-            "contract": [column.to_json() for column in table.contract.columns],
+            "contract": table.contract.to_json(),
             "rows_read": 0,
             "rows_loaded": 0,
             "rows_quarantined": 0,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -79,9 +80,7 @@ class Native:
         cursor: dict[str, Any] | None = None
         if self._options["changed"]:
             answer = rows.answer(self._options["changed"])
-            contract = [column.to_json() for column in self._table.contract.columns]
-            same = since.contracts.get(self._table.source) == contract
-            if same and not since.refresh and (since.cursor or {}).get("changed") == answer:
+            if since.same_contract(self._table) and not since.refresh and (since.cursor or {}).get("changed") == answer:
                 return
             cursor = {"changed": answer}
         yield Batch((Piece(self._table.source, QueryScan(rows.all(), **self._nulls), replace=anew),), cursor)
@@ -116,7 +115,7 @@ class Native:
         return SourceTable(str(schema), str(name), int(plain) == 1), int(here) == 1
 
 
-class _Rows:
+class _Rows(ABC):
     """What is read, as the server's SQL (`source`) with its columns."""
 
     def __init__(self, database: _Attached) -> None:
@@ -124,14 +123,14 @@ class _Rows:
         self.dialect = database.dialect
 
     @property
+    @abstractmethod
     def source(self) -> str:
         """What stands after FROM."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def columns(self) -> Sequence[SourceColumn]:
         """Its columns."""
-        raise NotImplementedError
 
     def all(self) -> str:
         """The scan of all rows."""

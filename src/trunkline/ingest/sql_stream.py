@@ -54,9 +54,7 @@ class Streamed:
 
     def _unchanged(self, since: Since, sql: str) -> bool:
         state = streams.last_state(since) or {}
-        contract = [column.to_json() for column in self.reach.tables[0].contract.columns]
-        same = since.contracts.get(self.reach.tables[0].source) == contract
-        return bool(same and state.get("changed") == self._answer(sql))
+        return bool(since.same_contract(self.reach.tables[0]) and state.get("changed") == self._answer(sql))
 
     def _answer(self, sql: str) -> list[str | None]:
         with self.connect() as database:

@@ -9,8 +9,10 @@ import msgspec
 
 from trunkline.graph.step import Step
 from trunkline.project.connectors import TableOptions
+from trunkline.project.contracts import Column
 from trunkline.project.files import FileState
 from trunkline.project.sources import SourceTable, SourceUnit
+from trunkline.warehouse import load
 
 _SHARED = frozenset(TableOptions.__struct_fields__) | {"connector"}
 
@@ -75,7 +77,5 @@ def _table(table: SourceTable) -> dict[str, Any]:
     }
 
 
-def _column(column: Any) -> list[Any]:
-    more = {"required": column.required, "accepted": list(column.accepted), "source": column.source}
-    told = {key: value for key, value in more.items() if value}
-    return [column.name, column.type, told] if told else [column.name, column.type]
+def _column(column: Column) -> list[Any]:
+    return load.Column(column.name, column.type, column.required, column.accepted, column.source).to_json()

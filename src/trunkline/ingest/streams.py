@@ -147,7 +147,6 @@ class _Batching:
 
     def _changed(self, name: str, scans: list[tuple[QueryScan, bool]]) -> bool:
         """Whether a table that is replaced when it changed has other rows, or another contract, than the last time."""
-        contract = [column.to_json() for column in self._tables[name].contract.columns]
         was, self._content[name] = self._content.get(name), digest(self._reach.reader(), [scan for scan, _ in scans])
-        same = was == self._content[name] and self._since.contracts.get(name) == contract
+        same = was == self._content[name] and self._since.same_contract(self._tables[name])
         return not same or name in self._anew

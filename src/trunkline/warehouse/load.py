@@ -64,6 +64,10 @@ class Contract:
     order: str | None = None
     policy: Policy = "quarantine"
 
+    def to_json(self) -> list[list[Any]]:
+        """The columns as plain data, for the ledger."""
+        return [column.to_json() for column in self.columns]
+
     @property
     def types(self) -> tuple[tuple[str, str], ...]:
         """(name, type) of each column."""
