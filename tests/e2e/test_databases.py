@@ -619,7 +619,6 @@ def _small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("through", [{"through": "adbc", "driver": "sqlite"}, {"through": "dlt"}], ids=["adbc", "dlt"])
 def test_sqlite_as_arrow(lite: Path, work: Callable[..., Work], through: dict[str, str]) -> None:
     if through["through"] == "dlt":
-        pytest.importorskip("sqlalchemy")
         with closing(sqlite3.connect(lite)) as connection, connection:  # typed values only: it has a schema to keep to
             connection.execute("update orders set amount = 30.1, at = '2026-01-01T00:05:01' where id = 301")
             connection.execute('update orders set "any;thing" = null')

@@ -22,9 +22,6 @@ def source_tables(context: click.Context, parameter: click.Parameter, incomplete
     return full or [name for name in short if name.lower().startswith(lower)]
 
 
-quarantined_tables = source_tables  # opening the warehouse would take longer than a Tab may
-
-
 def _declared(context: click.Context) -> list[str]:
     from trunkline.project.load import declared_sources, find_root
 

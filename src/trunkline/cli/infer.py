@@ -34,7 +34,7 @@ def infer(
         for name in asked:
             with show.working():
                 proposal = propose(opened, name, named)
-            _show(show, proposal, opened.project.root)
+            _show(show, proposal)
             if not dry_run and proposal.after != proposal.before:
                 write(proposal)
             done.append(proposal)
@@ -45,7 +45,7 @@ def infer(
     show.result({"dry_run": dry_run, "tables": [proposal.to_json() for proposal in done]})
 
 
-def _show(show: Show, proposal: Proposal, root: Path) -> None:
+def _show(show: Show, proposal: Proposal) -> None:
     sample = proposal.sample
     files = f" of {sample.files:,} file{'s' if sample.files != 1 else ''}" if sample.files else ""
     show.line(f"{proposal.table}: {sample.rows:,} rows{files} looked at", bold=True)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from trunkline.cli.completion import quarantined_tables
+from trunkline.cli.completion import source_tables
 from trunkline.cli.options import common, session
 from trunkline.cli.show import Show
 
@@ -44,7 +44,7 @@ def list_command(project: Path | None, target: str | None, as_json: bool) -> Non
 
 def _filtered(function: F) -> F:
     options = (
-        click.argument("table", shell_complete=quarantined_tables),
+        click.argument("table", shell_complete=source_tables),
         click.option("--reason", metavar="TEXT", help="Only rows with this text in a reason."),
         click.option("--column", metavar="NAME", help="Only rows in which this column does not fit."),
         click.option("--load", metavar="ID", help="Only rows of this load; the end of its id will do."),

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from trunkline.errors import EngineError, SourceError
+from trunkline.warehouse.headers import most_unpacked
 
 MOST_MEMBERS = 10_000
-_BOMB_BYTES, _BOMB_RATIO = 1024**3, 200
 _SPARE = 1024**3  # bytes of the disk that are left alone
 _ARCHIVES = (".zip", ".tar", ".7z", ".rar", ".tgz")
 _BROKEN = (zipfile.BadZipFile, zipfile.LargeZipFile, NotImplementedError, EOFError, ValueError, UnicodeError)
@@ -73,7 +73,7 @@ def _check_member(archive: Path, info: zipfile.ZipInfo) -> None:
 
 def _check_size(archive: Path, unpacked: int, folder: Path, limit: int | None) -> None:
     packed = archive.stat().st_size
-    if unpacked > (limit or max(_BOMB_BYTES, _BOMB_RATIO * packed)):
+    if unpacked > most_unpacked(packed, limit):
         raise SourceError(
             f"{archive} of {packed:,} bytes would unpack to {unpacked:,}: it is not read",
             hint="a decompression bomb? If not, set `unpacked_limit` in the source",

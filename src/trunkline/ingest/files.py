@@ -20,6 +20,7 @@ from trunkline.project.connectors import FilesOptions
 from trunkline.project.durations import seconds
 from trunkline.project.sizes import size
 from trunkline.project.sources import SourceTable
+from trunkline.warehouse.headers import is_url
 from trunkline.warehouse.load import FileScan, Format
 
 BATCH_BYTES = 8_000_000_000
@@ -262,7 +263,7 @@ def _beside(folder: Path, name: str) -> Path:
 
 def _documents_or_lines(path: str) -> Format:
     """What a file called .json holds: "ndjson" if its first line is an object by itself, else "json", a document."""
-    if "://" in path and not path.startswith("/"):
+    if is_url(path):
         raise SourceError(
             f"{path}: a large .json file may hold lines or one document", hint="say `format: ndjson` or `format: json`"
         )

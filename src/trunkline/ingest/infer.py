@@ -17,10 +17,10 @@ from trunkline.warehouse import infer_sql
 from trunkline.warehouse.load import FileScan, QueryScan, Scan
 from trunkline.warehouse.load_sql import literal, quote
 from trunkline.warehouse.protocol import SourceReader
+from trunkline.warehouse.scan import DELIMITERS, lines_of
 
 ROWS = 100_000
 _FILES = 64
-_DELIMITERS = (",", "\t", ";", "|")
 _PORTABLE = {
     "TINYINT": "bigint",
     "SMALLINT": "bigint",
@@ -173,7 +173,7 @@ def _csv(scan: FileScan, files: Sequence[str], reader: SourceReader) -> _Look:
     lines = {file: line for file in files if (line := _header(file, reader))}
     if not lines:
         return _Look("")
-    given = [scan.delimiter] if scan.delimiter else _DELIMITERS
+    given = [scan.delimiter] if scan.delimiter else DELIMITERS
     first = next(iter(lines.values()))
     delimiter = max(given, key=lambda d: len(next(csv.reader([first], delimiter=d))))
     headers = [[cell.strip() for cell in next(csv.reader([line], delimiter=delimiter))] for line in lines.values()]
@@ -196,10 +196,7 @@ def _read_csv(file: str, header: Sequence[str], delimiter: str) -> str:
 
 
 def _lines(file: str) -> str:
-    return (
-        f"read_csv({literal(file)}, auto_detect=false, header=false, delim='\x01', quote='', escape='', "
-        "columns={'line': 'VARCHAR'}, max_line_size=16777216, ignore_errors=true, parallel=false)"
-    )
+    return lines_of([file], rejects=False, parallel=False)
 
 
 def _shared(headers: Sequence[Sequence[str]]) -> list[str]:

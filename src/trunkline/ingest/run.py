@@ -12,6 +12,7 @@ from typing import Any
 
 from trunkline.context import Job, StepContext, StepResult
 from trunkline.errors import EngineError, TransientError, TrunklineError
+from trunkline.graph.step import Step
 from trunkline.ingest.protocol import Batch, Piece, Reach, Since, Source, Table, open_source
 from trunkline.ledger.ids import new_id
 from trunkline.ledger.ledger import LoadedFile
@@ -82,6 +83,22 @@ def tables(config: Mapping[str, Any]) -> tuple[Table, ...]:
     )
 
 
+def reach_of(step: Step, ctx: StepContext, loader: Loader, scratch: Path) -> Reach:
+    """What the source of an ingest step may use."""
+    return Reach(
+        name=step.subject,
+        tables=tables(step.config),
+        config=step.config,
+        root=ctx.root,
+        scratch=scratch,
+        warehouse=ctx.warehouse,
+        reader=loader.reader,
+        secret=ctx.secrets.resolve,
+        progress=ctx.progress,
+        now=ctx.now,
+    )
+
+
 class _Ingest:
     def __init__(self, job: Job, ctx: StepContext, warehouse: Loader, done: _Done) -> None:
         self._job = job
@@ -95,20 +112,7 @@ class _Ingest:
 
     def open(self) -> Source:
         """The connector's source."""
-        config = self._job.step.config
-        reach = Reach(
-            name=self._job.step.subject,
-            tables=tuple(self.tables.values()),
-            config=config,
-            root=self._ctx.root,
-            scratch=self.scratch,
-            warehouse=self._ctx.warehouse,
-            reader=self._loader.reader,
-            secret=self._ctx.secrets.resolve,
-            progress=self._ctx.progress,
-            now=self._ctx.now,
-        )
-        return open_source(reach)
+        return open_source(reach_of(self._job.step, self._ctx, self._loader, self.scratch))
 
     def since(self) -> Since:
         """What earlier loads left, by the ledger; the batches of this one begin from there."""

@@ -100,9 +100,9 @@ def audit(session: Session, table: str) -> Audit:
 
 
 def _relation(session: Session, table: str, recorded: str) -> Relation:
-    for source in session.project.sources:
-        if source.key == table:
-            return Relation(source.schema, source.name, source.database)
+    source = session.project.source(table)
+    if source:
+        return Relation(source.schema, source.name, source.database)
     schema, _, name = recorded.partition(".")
     return Relation(schema, name)
 
@@ -123,8 +123,11 @@ def _loads(
 ) -> tuple[Load, ...]:
     ledger = session.context.ledger
     current = set(ledger.load_ids([table]))
-    commits = {run["run_id"]: run["git_commit"] for run in ledger.read("runs")}
-    cursors = {row["load_id"]: row["cursor"] for row in ledger.read("cursors")}
+    mine = f"from {ledger.table('loads')} where source = ?"
+    runs = ledger.read("runs", f"where run_id in (select run_id {mine})", [table])
+    commits = {run["run_id"]: run["git_commit"] for run in runs}
+    kept = ledger.read("cursors", f"where load_id in (select load_id {mine})", [table])
+    cursors = {row["load_id"]: row["cursor"] for row in kept}
     files: dict[str, list[File]] = {}
     for row in ledger.read("load_files", "where source = ? order by path", [table]):
         files.setdefault(row["load_id"], []).append(File(row["path"], int(row["size"]), row["digest"]))
@@ -168,7 +171,7 @@ def _differences(session: Session, table: str, loads: Sequence[Load], held: Mapp
     """In words. Where rows are merged a load's rows may have been replaced since; elsewhere each is in the table."""
     found = []
     set_aside = _quarantined(session, table)
-    source = next((source for source in session.project.sources if source.key == table), None)
+    source = session.project.source(table)
     merged = bool(source and source.options.key) or any(load.mode == "merge" for load in loads if load.current)
     for load in loads:
         name = f"load …{load.load_id[-8:]}"
@@ -186,7 +189,8 @@ def _differences(session: Session, table: str, loads: Sequence[Load], held: Mapp
         if wrong:
             most = "at most " if merged and wanted else ""
             found.append(f"{name} should have {most}{wanted:,} rows in the table, but has {load.in_table:,}")
-    foreign = sum(count for load_id, count in held.items() if load_id not in {load.load_id for load in loads})
+    known = {load.load_id for load in loads}
+    foreign = sum(count for load_id, count in held.items() if load_id not in known)
     if foreign and not any(load.mode == "registered" for load in loads):
         found.append(f"{foreign:,} rows of the table carry no load's id: somebody else wrote them")
     return found

@@ -16,7 +16,7 @@ _BY_HAND = "if the line can be mended: export it, write its columns, and resubmi
 
 def advice(session: Session, group: Group) -> list[str]:
     """The ways to mend the rows of a group, the likeliest first."""
-    source = next((table for table in session.project.sources if table.key == group.table), None)
+    source = session.project.source(group.table)
     if source is None:
         return ["the project has no such source table any more"]
     if group.column is None:

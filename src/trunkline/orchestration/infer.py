@@ -12,8 +12,7 @@ from typing import Any
 
 from trunkline.errors import EngineError, ProjectError, TrunklineError, UserError, did_you_mean
 from trunkline.ingest.infer import Guess, Sample, sample
-from trunkline.ingest.protocol import Reach
-from trunkline.ingest.run import tables
+from trunkline.ingest.run import reach_of
 from trunkline.ledger.ids import new_id
 from trunkline.orchestration.compile import source_step
 from trunkline.orchestration.local import checkout_turn
@@ -109,7 +108,7 @@ def _new(session: Session, given: str, named: str) -> SourceTable:
     source, _, name = named.partition(".")
     if not source or not name:
         raise UserError(f"{named!r} is not SOURCE.TABLE", hint="say --as shop.orders")
-    if any(table.key == named for table in session.project.sources):
+    if session.project.source(named):
         raise UserError(f"{named} is declared already", hint=f"trunkline ingest --infer {named}")
     if "://" in given and not given.startswith(
         ("s3://", "gs://", "gcs://", "az://", "azure://", "http://", "https://")
@@ -156,18 +155,7 @@ def _sample(session: Session, table: SourceTable) -> Sample:
         try:
             scratch.mkdir(parents=True)
             step = source_step(session.project, unit)
-            reach = Reach(
-                name=unit.name,
-                tables=tables(step.config),
-                config=step.config,
-                root=session.project.root,
-                scratch=scratch,
-                warehouse=context.warehouse,
-                reader=loader.reader,
-                secret=context.secrets.resolve,
-                progress=context.progress,
-                now=context.now,
-            )
+            reach = reach_of(step, context, loader, scratch)
             types = {name.lower(): column.type for column in table.columns for name in (column.source or column.name,)}
             return sample(reach, table.key, types)
         except TrunklineError as exc:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -85,10 +85,12 @@ def table_named(session: Session, name: str) -> str:
 
 def source_table(session: Session, name: str) -> SourceTable:
     """The source table in the project. Raises `UserError` if the project has it no more."""
-    for source in session.project.sources:
-        if source.key == name:
-            return source
-    raise UserError(f"{name} is no source table of this project any more", hint="rows enter tables that are declared")
+    source = session.project.source(name)
+    if source is None:
+        raise UserError(
+            f"{name} is no source table of this project any more", hint="rows enter tables that are declared"
+        )
+    return source
 
 
 def tallies(session: Session) -> list[Tally]:
@@ -125,11 +127,6 @@ def groups(session: Session, table: str | None = None, which: Filter = Filter())
         Group(str(name), column, str(reason), int(n), int(loads), tuple(samples.get((name, column, reason), ())))
         for name, column, reason, n, loads in found
     ]
-
-
-def of_loads(session: Session, loads: Sequence[str]) -> list[Group]:
-    """Like `groups`, of these loads only."""
-    return [g for load in loads for g in groups(session, None, Filter(load=load))] if _there(session) else []
 
 
 def rows(session: Session, table: str, which: Filter, *, limit: int, offset: int = 0) -> list[Row]:

@@ -41,12 +41,8 @@ def export(session: Session, table: str, which: Filter, file: Path) -> int:
         raise UserError(f"{file} is there already", hint="remove it, or name another file")
     file.parent.mkdir(parents=True, exist_ok=True)
     part = file.with_name(f".{file.name}.part")
-    names = [
-        column.source or column.name
-        for source in session.project.sources
-        if source.key == table
-        for column in source.columns
-    ]
+    source = session.project.source(table)
+    names = [column.source or column.name for column in source.columns] if source else []
 
     def rows() -> Iterator[Row]:
         return (_spread(row, names) for row in quarantine.every(session, table, which))

@@ -43,6 +43,10 @@ class Project:
         """The folder of this checkout's state: ignored by git, safe to delete."""
         return self.root / ".trunkline"
 
+    def source(self, key: str) -> SourceTable | None:
+        """The source table `source.table`; None if the project declares none of that name."""
+        return next((table for table in self.sources if table.key == key), None)
+
     def deployment(self, name: str | None) -> Deployment:
         """The deployment called `name`; without a name, the only one there is."""
         known = {d.name: d for d in self.deployments}

@@ -52,7 +52,7 @@ def look(file: str, *, quoted: bool, limit: int | None = None) -> Look | None:
     Raises `SourceError` for a file that is not there, not UTF-8 at its beginning, cut off, a decompression bomb, or
     that has a line of more than `MAX_LINE` bytes.
     """
-    if _is_url(file):
+    if is_url(file):
         return None
     looking = _Looking(Path(file), quoted)
     for chunk in _chunks(Path(file), limit):
@@ -60,12 +60,17 @@ def look(file: str, *, quoted: bool, limit: int | None = None) -> Look | None:
     return looking.end()
 
 
+def most_unpacked(packed: int, limit: int | None) -> int:
+    """The bytes to which a compressed file of `packed` bytes may unpack: `limit`, if the user has set one."""
+    return limit or max(_BOMB_BYTES, _BOMB_RATIO * packed)
+
+
 def opening(file: str, limit: int | None = None) -> str:
     """The first character of a local text file that is not blank, "" if there is none or it is a URL.
 
     Raises `SourceError` if the file is compressed and cut off, or unpacks to more than `limit` bytes.
     """
-    if _is_url(file):
+    if is_url(file):
         return ""
     found = b""
     for chunk in _chunks(Path(file), limit):
@@ -75,7 +80,8 @@ def opening(file: str, limit: int | None = None) -> str:
     return found.decode("latin-1")
 
 
-def _is_url(file: str) -> bool:
+def is_url(file: str) -> bool:
+    """Whether only DuckDB can open it."""
     return not file.startswith("/") and "://" in file
 
 
@@ -221,9 +227,10 @@ def _chunks(path: Path, limit: int | None) -> Iterator[bytes]:
 
 def _bounded(path: Path, chunks: Iterator[bytes], limit: int | None) -> Iterator[bytes]:
     unpacked, packed = 0, path.stat().st_size
+    most = most_unpacked(packed, limit)
     for chunk in chunks:
         unpacked += len(chunk)
-        if unpacked > (limit or max(_BOMB_BYTES, _BOMB_RATIO * packed)):
+        if unpacked > most:
             raise SourceError(
                 f"{path} of {packed:,} bytes unpacks to more than {unpacked - len(chunk):,}: it is not read further",
                 hint="a decompression bomb? If not, set `unpacked_limit` in the source",

@@ -16,7 +16,7 @@ from trunkline.warehouse.contract_sql import RawColumn, RawRows
 from trunkline.warehouse.load import Column, Contract, FileScan, QueryScan, Scan
 from trunkline.warehouse.load_sql import check_type, literal, quote
 
-_DELIMITERS = (",", "\t", ";", "|")
+DELIMITERS = (",", "\t", ";", "|")
 # Not DuckDB's own buffers: they would be 16 times as long as the longest line, 256 MiB, to no one's good.
 _BUFFERS = f"max_line_size={headers.MAX_LINE}, buffer_size={2 * headers.MAX_LINE}"
 # What parts the columns of lines that have one: a text that no text contains.
@@ -169,7 +169,7 @@ def _taken(raw: str, raw_type: str, type_: str) -> tuple[str, str]:
 # -- CSV
 
 
-def _lines(files: Iterable[str], *, rejects: bool, parallel: bool = True) -> str:
+def lines_of(files: Iterable[str], *, rejects: bool, parallel: bool = True) -> str:
     """The lines of text files, whole."""
     store = f", store_rejects=true, rejects_limit=0, {_reject_tables()}" if rejects else ", ignore_errors=true"
     return (
@@ -197,7 +197,7 @@ def _csv_layout(scan: FileScan, file: str, held: _Held, query: Query) -> _Layout
     """
     look = headers.look(file, quoted=True, limit=scan.unpacked_limit)
     if look is None:
-        head = query(f"select line from {_lines([file], rejects=False, parallel=False)} limit 1")
+        head = query(f"select line from {lines_of([file], rejects=False, parallel=False)} limit 1")
         look = headers.Look(str(head[0][0]).lstrip("\ufeff") if head else "", orderly=False, nuls=True)
     if not look.first:
         return None
@@ -216,7 +216,7 @@ def _csv_layout(scan: FileScan, file: str, held: _Held, query: Query) -> _Layout
 def _header(file: str, line: str, told: str | None, held: _Held) -> tuple[str, tuple[str, ...]]:
     """The delimiter, and the names of the columns."""
     headed = {}
-    for delimiter in [told] if told else _DELIMITERS:
+    for delimiter in [told] if told else DELIMITERS:
         try:
             lines = io.StringIO(line, newline="")
             cells = line.split(delimiter) if len(delimiter) > 1 else next(csv.reader(lines, delimiter=delimiter))
@@ -300,8 +300,8 @@ def _json_files(scan: FileScan, held: _Held, query: Query) -> list[Reading]:
         found = [(shapes.get(headers.opening(file, scan.unpacked_limit), "unstructured"), file) for file in scan.files]
         return [_documents(scan, files, shape, held, query) for shape, files in _alike(found, held.in_order)]
     looks = [headers.look(file, quoted=False, limit=scan.unpacked_limit) for file in scan.files]
-    lines = _lines(scan.files, rejects=True, parallel=None not in looks)
-    sample = _lines(scan.files, rejects=False, parallel=False)
+    lines = lines_of(scan.files, rejects=True, parallel=None not in looks)
+    sample = lines_of(scan.files, rejects=False, parallel=False)
     return [Reading(_json(scan.files[0], lines, sample, held, query, scan), rejects=True)]
 
 
