@@ -21,42 +21,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import Any
+
+from lineitem import COLUMNS, PROFILE, attach_lake
 
 ROOT = Path(__file__).resolve().parent.parent
 WORK = ROOT / "benchmarks" / ".work" / "databases"
 LIMIT = "duckdb"
-COLUMNS = {
-    "l_orderkey": "bigint",
-    "l_partkey": "bigint",
-    "l_suppkey": "bigint",
-    "l_linenumber": "bigint",
-    "l_quantity": "decimal(15,2)",
-    "l_extendedprice": "decimal(15,2)",
-    "l_discount": "decimal(15,2)",
-    "l_tax": "decimal(15,2)",
-    "l_returnflag": "varchar",
-    "l_linestatus": "varchar",
-    "l_shipdate": "date",
-    "l_commitdate": "date",
-    "l_receiptdate": "date",
-    "l_shipinstruct": "varchar",
-    "l_shipmode": "varchar",
-    "l_comment": "varchar",
-}
-PROFILE = """\
-bench:
-  target: dev
-  outputs:
-    dev:
-      type: duckdb
-      path: ":memory:"
-      database: lake
-      schema: main
-      extensions: [ducklake, sqlite_scanner]
-      attach:
-        - {path: "ducklake:sqlite:lake.sqlite", alias: lake, options: {data_path: lake.files}}
-"""
 MEANS = {
     "trunkline": "load: replace",
     "cursor": "cursor: l_orderkey, batch_rows: 1000000",
@@ -80,12 +50,6 @@ class Lap:
     wall: float
     cpu: float
     peak: float
-
-
-def attach_lake(connection: Any, options: str) -> None:
-    """Attach the DuckLake of this folder, `lake`, with its SQLite catalog."""
-    connection.execute("load ducklake; load sqlite_scanner")
-    connection.execute(f"attach 'ducklake:sqlite:lake.sqlite' as lake ({options})")
 
 
 def run_duckdb(dsn: str) -> None:

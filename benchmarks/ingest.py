@@ -25,42 +25,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-WORK = Path(__file__).resolve().parent / ".work" / "ingest"
+from lineitem import COLUMNS, PROFILE, attach_lake
 
-COLUMNS = {
-    "l_orderkey": "bigint",
-    "l_partkey": "bigint",
-    "l_suppkey": "bigint",
-    "l_linenumber": "bigint",
-    "l_quantity": "decimal(15,2)",
-    "l_extendedprice": "decimal(15,2)",
-    "l_discount": "decimal(15,2)",
-    "l_tax": "decimal(15,2)",
-    "l_returnflag": "varchar",
-    "l_linestatus": "varchar",
-    "l_shipdate": "date",
-    "l_commitdate": "date",
-    "l_receiptdate": "date",
-    "l_shipinstruct": "varchar",
-    "l_shipmode": "varchar",
-    "l_comment": "varchar",
-}
+WORK = Path(__file__).resolve().parent / ".work" / "ingest"
 
 PROJECT = {
     "dbt_project.yml": "name: bench\nprofile: bench\nversion: '1.0'\n",
-    "profiles.yml": """\
-bench:
-  target: dev
-  outputs:
-    dev:
-      type: duckdb
-      path: ":memory:"
-      database: lake
-      schema: main
-      extensions: [ducklake, sqlite_scanner]
-      attach:
-        - {path: "ducklake:sqlite:lake.sqlite", alias: lake, options: {data_path: lake.files}}
-""",
+    "profiles.yml": PROFILE,
 }
 
 SOURCES = """\
@@ -95,13 +66,6 @@ def _create(rows: str) -> None:
         connection.execute("set preserve_insertion_order = false")
         attach_lake(connection, "data_path 'lake.files'")
         connection.execute(f"create table lake.lineitem as select {casts} from {rows}")
-
-
-def attach_lake(connection: Any, options: str) -> None:
-    """Attach the DuckLake of this folder, `lake`, with its SQLite catalog."""
-    connection.execute("load ducklake")
-    connection.execute("load sqlite_scanner")
-    connection.execute(f"attach 'ducklake:sqlite:lake.sqlite' as lake ({options})")
 
 
 def run_dlt_pyarrow() -> None:

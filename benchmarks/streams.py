@@ -24,6 +24,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+from lineitem import PROFILE
+
 HERE = Path(__file__).resolve()
 WORK = HERE.parent / ".work" / "streams"
 PAGE = 1000
@@ -38,19 +40,6 @@ COLUMNS = {
 }
 COLUMNS["rest"] = COLUMNS["dicts"]
 SOURCE = f"import sys\nsys.path.insert(0, {str(HERE.parent)!r})\nfrom streams import stream\n"
-PROFILE = """\
-bench:
-  target: dev
-  outputs:
-    dev:
-      type: duckdb
-      path: ":memory:"
-      database: lake
-      schema: main
-      extensions: [ducklake, sqlite_scanner]
-      attach:
-        - {path: "ducklake:sqlite:lake.sqlite", alias: lake, options: {data_path: lake.files}}
-"""
 
 
 # -- the streams

@@ -4,20 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import traceback
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.contract import matrix, servers
-from tests.contract.test_warehouses import lake
-from tests.emulator import running
+from tests.contract import servers
+from tests.contract.connections import OnEmulator, OnFile, OnSqlite
 from trunkline.errors import EngineError, SourceError, TransientError
 from trunkline.testing.load_suite import LoadSuite
 from trunkline.warehouse.duckdb import open_duckdb
-from trunkline.warehouse.protocol import Warehouse
-
-Connect = Callable[[], Warehouse]
 
 
 @pytest.fixture(scope="module")
@@ -26,32 +21,16 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("loads")
 
 
-class TestDuckLakeOnSqlite(LoadSuite):
-    lacks = matrix.LAKE_ON_SQLITE.lacks
-
-    @pytest.fixture
-    def connect(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Connect:
-        monkeypatch.chdir(folder)  # a profile's paths are relative to the project
-        settings = lake("ducklake:sqlite:catalog.sqlite", "data", "sqlite_scanner")
-        return lambda: open_duckdb(settings, folder)
+class TestDuckLakeOnSqlite(OnSqlite, LoadSuite):
+    pass
 
 
-class TestDuckDBFile(LoadSuite):
-    lacks = matrix.DUCKDB_FILE.lacks
-
-    @pytest.fixture
-    def connect(self, folder: Path) -> Connect:
-        return lambda: open_duckdb({"path": "local.duckdb"}, folder)
+class TestDuckDBFile(OnFile, LoadSuite):
+    pass
 
 
-class TestSnowflakeEmulator(LoadSuite):
-    lacks = matrix.SNOWFLAKE.lacks
-
-    @pytest.fixture
-    def connect(self, folder: Path, emulator: running.Emulator) -> Connect:
-        from trunkline.warehouse.snowflake import open_snowflake
-
-        return lambda: open_snowflake(emulator.profile("LOADS"), folder)
+class TestSnowflakeEmulator(OnEmulator, LoadSuite):
+    database = "LOADS"
 
 
 def test_a_source_on_a_server_is_left_as_it_was(folder: Path, postgres: servers.Postgres, fresh: str) -> None:

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.contract import matrix, servers
-from tests.emulator import running
+from tests.contract.connections import Connect, OnEmulator, OnFile, OnSqlite, lake
 from trunkline.testing.warehouse_suite import WarehouseSuite
 from trunkline.warehouse.duckdb import open_duckdb
 from trunkline.warehouse.protocol import Warehouse
-
-Connect = Callable[[], Warehouse]
 
 ACCOUNT = {
     "account": "TRUNKLINE_SNOWFLAKE_ACCOUNT",
@@ -26,19 +24,6 @@ ACCOUNT = {
     "warehouse": "TRUNKLINE_SNOWFLAKE_WAREHOUSE",
     "database": "TRUNKLINE_SNOWFLAKE_DATABASE",
 }
-
-
-def lake(path: str, data: str, *extensions: str) -> dict[str, Any]:
-    """A DuckLake as a dbt profile has it."""
-    attached = {"path": path, "alias": "lake", "options": {"data_path": data}}
-    trusting = {"allow_unsigned_extensions": True}  # else each connection hashes the extensions' files anew
-    return {
-        "path": ":memory:",
-        "database": "lake",
-        "config_options": trusting,
-        "extensions": ["ducklake", *extensions],
-        "attach": [attached],
-    }
 
 
 @pytest.fixture(scope="module")
@@ -54,14 +39,8 @@ def on_postgres(folder: Path, postgres: servers.Postgres) -> dict[str, Any]:
     return lake(path, str(folder / "data-of-postgres"), "postgres_scanner")
 
 
-class TestDuckLakeOnSqlite(WarehouseSuite):
-    lacks = matrix.LAKE_ON_SQLITE.lacks
-
-    @pytest.fixture
-    def connect(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Connect:
-        monkeypatch.chdir(folder)  # a profile's paths are relative to the project
-        settings = lake("ducklake:sqlite:catalog.sqlite", "data", "sqlite_scanner")
-        return lambda: open_duckdb(settings, folder)
+class TestDuckLakeOnSqlite(OnSqlite, WarehouseSuite):
+    pass
 
 
 class TestDuckLakeOnPostgres(WarehouseSuite):
@@ -72,22 +51,12 @@ class TestDuckLakeOnPostgres(WarehouseSuite):
         return lambda: open_duckdb(on_postgres, folder)
 
 
-class TestDuckDBFile(WarehouseSuite):
-    lacks = matrix.DUCKDB_FILE.lacks
-
-    @pytest.fixture
-    def connect(self, folder: Path) -> Connect:
-        return lambda: open_duckdb({"path": "local.duckdb"}, folder)
+class TestDuckDBFile(OnFile, WarehouseSuite):
+    pass
 
 
-class TestSnowflakeEmulator(WarehouseSuite):
-    lacks = matrix.SNOWFLAKE.lacks
-
-    @pytest.fixture
-    def connect(self, folder: Path, emulator: running.Emulator) -> Connect:
-        from trunkline.warehouse.snowflake import open_snowflake
-
-        return lambda: open_snowflake(emulator.profile("SUITE"), folder)
+class TestSnowflakeEmulator(OnEmulator, WarehouseSuite):
+    database = "SUITE"
 
 
 if os.environ.get("TRUNKLINE_SNOWFLAKE_ACCOUNT"):
