@@ -45,13 +45,13 @@ class _Done:
 def _run(job: Job, ctx: StepContext, done: _Done) -> StepResult:
     if not isinstance(ctx.warehouse, Loader):
         raise EngineError(f"the {ctx.warehouse.name} warehouse takes no loads")
-    ctx.ledger.prepare()
+    first = ctx.ledger.prepare()
     ingest = _Ingest(job, ctx, ctx.warehouse, done)
     try:
         ingest.scratch.mkdir(parents=True)
         source = ingest.open()
         with turn(ctx.warehouse) if source.exclusive else nullcontext():
-            since = ingest.since()
+            since = ingest.since(first)
             with closing(source.batches(since)) as batches:  # type: ignore[type-var]  # generators, closed early
                 for batch in batches:
                     ingest.commit(batch)
@@ -114,16 +114,18 @@ class _Ingest:
         """The connector's source."""
         return open_source(reach_of(self._job.step, self._ctx, self._loader, self.scratch))
 
-    def since(self) -> Since:
-        """What earlier loads left, by the ledger; the batches of this one begin from there."""
+    def since(self, first: bool) -> Since:
+        """What earlier loads left, by the ledger; the batches of this one begin from there. None did at the `first`."""
         ledger, warehouse = self._ctx.ledger, self._ctx.warehouse
         there = frozenset(name for name, table in self.tables.items() if warehouse.columns(table.relation))
+        whole = len(there) == len(self.tables)
+        if first:
+            return Since(refresh=self._job.refresh or not whole, tables=there)
         last = self._last()
         self._latest = last["load_id"] if last else None
         files: dict[str, Mapping[str, LoadedFile]] = {name: ledger.loaded_files(name) for name in there}
         held = {name: contract for name in self.tables if (contract := ledger.last_contract(name)) is not None}
         self._loaded = frozenset(held)
-        whole = len(there) == len(self.tables)
         return Since(
             cursor=last["cursor"] if last and whole and not self._job.refresh else None,
             files=files,

@@ -54,15 +54,20 @@ class Ledger:
 
     # -- writing
 
-    def prepare(self) -> None:
-        """Make the ledger's schema and tables if they are not there. Outside a transaction: tables are made before."""
-        if not set(TABLES) - self._tables():
-            return
+    def prepare(self) -> bool:
+        """Make the ledger's schema and tables if they are not there. Outside a transaction: tables are made before.
+
+        Whether there was no ledger before.
+        """
+        there = self._tables()
+        if not set(TABLES) - there:
+            return False
         one = isinstance(self._warehouse, Turns)  # a catalog with one writer makes tables inside transactions
         with self._warehouse.transaction() if one else nullcontext():
             for table in sorted(TABLES):  # all of them: a ledger that lacks one is older, and may lack columns too
                 self._records().create(relation(table), TABLES[table])
         self._there = None
+        return not there
 
     def add(self, table: str, rows: Sequence[Mapping[str, Any]]) -> None:
         """Append rows, given as column → value; JSON columns take plain data, columns left out are NULL."""

@@ -81,11 +81,11 @@ def content_digest(path: Path) -> str:
     """The BLAKE3 digest of a file's bytes, in hex."""
     from blake3 import blake3
 
-    total = blake3(max_threads=blake3.AUTO)
+    total, buffer = blake3(max_threads=blake3.AUTO), memoryview(bytearray(4 << 20))
     try:
         with path.open("rb", buffering=0) as file:  # not mapped: mapped pages would count as our memory
-            while chunk := file.read(8 << 20):
-                total.update(chunk)
+            while size := file.readinto(buffer):
+                total.update(buffer[:size])
         return total.hexdigest()
     except OSError as exc:
         raise ProjectError(f"cannot read the file: {exc.strerror}", file=path) from exc

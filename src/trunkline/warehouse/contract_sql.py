@@ -23,7 +23,8 @@ _SHOWN = 10  # of the accepted values, in a reason
 class RawColumn:
     """A column of the contract as the source has it: SQL for its raw value, and the type of that value.
 
-    `source` is what the source calls it. `missing` is the reason why no row fits: the source lacks the column.
+    `source` is what the source calls it. `missing` is the reason why no row fits: the source lacks the column. Where it
+    is `clean`, whoever reads the rows refuses those with a NUL character in it.
     """
 
     name: str
@@ -35,6 +36,7 @@ class RawColumn:
     accepted: tuple[str, ...] = ()
     source: str = ""
     missing: str = ""
+    clean: bool = False
 
 
 @dataclass(frozen=True)
@@ -134,8 +136,8 @@ def _tests(column: RawColumn, i: int, *, ops: bool) -> list[tuple[str, str]]:
         return [("true", column.missing)]
     raw, cast = f"r{i}", f"c{i}"
     lost = misplaced(column, raw, cast)
-    tests = [(f"({raw} is not null and ({lost}))", f"does not cast to {column.type}")] if lost else []
-    if column.raw_type == "VARCHAR" and _TEXT.match(column.type):
+    tests = [(f"({lost})", f"does not cast to {column.type}")] if lost else []
+    if column.raw_type == "VARCHAR" and _TEXT.match(column.type) and not column.clean:
         tests.append((f"contains({raw}, chr(0))", "holds a NUL character"))
     if column.required or column.key:
         absent = f"{raw} is null"
@@ -150,10 +152,13 @@ def _tests(column: RawColumn, i: int, *, ops: bool) -> list[tuple[str, str]]:
 
 
 def misplaced(column: RawColumn, raw: str, cast: str) -> str:
-    """SQL that is true where a raw value has no place in the type: it does not cast, or would lose what it says."""
+    """SQL that is true where a raw value has no place in the type: it does not cast, or would lose what it says.
+
+    False or NULL where the raw value is NULL.
+    """
     if found := _TEXT.match(column.type):
         return f"length({cast}) > {found[3]}" if found[3] else ""
-    failed = [f"{cast} is null"]
+    failed = [f"({cast} is null) <> ({raw} is null)"]  # the cheapest of the ways to say it
     if _INTEGERS.match(column.type) or _WHOLE.match(column.type):
         if column.raw_type == "VARCHAR":
             # a CASE, because AND may compute both sides: this cast costs microseconds

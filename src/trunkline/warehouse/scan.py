@@ -237,6 +237,7 @@ def _csv(scan: FileScan, files: list[str], layout: _Layout, held: _Held) -> Read
     )
     types = dict.fromkeys(layout.header, "VARCHAR")
     rows = _columnar(source, types, held, files, file_sql.shown(types, scan.beneath))
+    rows = replace(rows, columns=tuple(replace(c, clean=c.source in layout.header) for c in rows.columns))
     if layout.nuls:
         found = " or ".join(f"contains({quote(cell)}, chr(0))" for cell in layout.header)
         rows = replace(rows, bad_row=f"case when {found} then 'a NUL byte in the row' end")
