@@ -274,7 +274,7 @@ def test_adopting_a_dbt_project_overwrites_nothing(tmp_path: Path) -> None:
     added = Project(tmp_path).run("init", ".", "--json").data
     assert added["adopted"]
     assert added["kept"] == ["trunkline.yml"]
-    assert set(added["added"]) == {"macros/trunkline.sql", ".gitignore"}
+    assert set(added["added"]) == {"macros/trunkline.sql", "macros/trunkline_as_of.sql", ".gitignore"}
     assert (tmp_path / "dbt_project.yml").read_text() == "name: old\nprofile: old\n"
     assert (tmp_path / "trunkline.yml").read_text() == "training: {seed: 3}\n"
     assert (tmp_path / ".gitignore").read_text() == "target/\n.trunkline/\n"

@@ -12,7 +12,7 @@ from pathlib import Path
 from trunkline.errors import ProjectError
 
 _NAME = "__project__"
-_ADOPTED = ("trunkline.yml", "macros/trunkline.sql")
+_ADOPTED = ("trunkline.yml", "macros/trunkline.sql", "macros/trunkline_as_of.sql")
 _IGNORED = (".trunkline/", "target/", "logs/", "warehouse/")
 
 

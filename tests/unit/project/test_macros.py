@@ -5,9 +5,11 @@ What Snowflake is sent is pinned in tests/golden/macros; `TRUNKLINE_GOLDEN=write
 
 from __future__ import annotations
 
+import datetime as dt
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 import uuid
@@ -17,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import jinja2
 import pytest
 import sqlglot
 
@@ -66,6 +69,11 @@ MODELS = {
         union all select 'x', cast('2013-01-02' as datetime), 11
         union all select 'x', cast('2013-01-03' as datetime), 12
     """,
+    "sales": """
+        select 'x' as item, cast('2013-01-01 10:00:00' as datetime) as sold_at, 2 as quantity,
+            cast('2013-01-01 11:00:00+00:00' as timestamptz) as _loaded_at
+        union all select 'x', cast('2013-01-01' as datetime), 5, cast('2013-01-04 00:00:00+00:00' as timestamptz)
+    """,
     "orders": """
         select 1 as n, 'x' as item, cast('2013-01-02' as datetime) as ordered_at
         union all select 2, 'x', cast('2012-01-02' as datetime)
@@ -79,7 +87,58 @@ MODELS = {
                                on='orders.item = prices.item') }}
         {{ trunkline_asof_join(ref('prices'), 'any_price', 'orders.ordered_at >= any_price.valid_from') }}
     """,
+    "facts": """
+        with numbers as ({{ trunkline_spine('hour', "'2013-01-01'", "'2013-01-21'") }}),
+        hashed as (
+            select {{ trunkline_hash([trunkline_clock_text('moment'), "'time'"]) }} as a,
+                {{ trunkline_hash([trunkline_clock_text('moment'), "'rest'"]) }} as b
+            from numbers
+        )
+        select
+            'e' || cast(mod(b, 4) as varchar) as entity,
+            {{ dateadd('minute', '30 * mod(a, 960)', "cast('2013-01-01' as datetime)") }} as happened_at,
+            -- most arrive within the hour, some days later
+            {{ dateadd('minute', '30 * mod(a, 960) + mod(a, 60) + case when mod(b, 5) = 0 then mod(a, 9000) else 0 end',
+                       "cast('2013-01-01' as datetime)") }} as arrived_at,
+            case when mod(b, 7) > 0 then cast(mod(a, 1000) as integer) - 300 end as amount
+        from hashed
+    """,
+    "moments": """
+        with hours as ({{ trunkline_spine('hour', "'2012-12-31'", "'2013-01-25'") }}),
+        entities as (select distinct entity from {{ ref('facts') }} union all select 'nobody')
+        select entity || ' ' || {{ trunkline_clock_text('moment') }} as id, entity, moment as asked_at
+        from hours cross join entities
+    """,
+    "windows": """
+        {{ trunkline_windows(
+            moments=ref('moments'), key='id', at='asked_at', entity='entity',
+            facts=ref('facts'), event_time='happened_at', loaded_at='arrived_at',
+            features={
+                'facts_2d': {'count': '*', 'window': '2 day'},
+                'amounts_2d': {'count': 'amount', 'window': '2 day'},
+                'paid_2d': {'sum': 'amount', 'window': '2 days'},
+                'mean_6h': {'avg': 'amount', 'window': '6 hour'},
+                'least_6h': {'min': 'amount', 'window': '6 hour'},
+                'most_1w': {'max': 'amount', 'window': '1 week'},
+            },
+        ) }}
+    """,
+    "windows_of_all": """
+        {{ trunkline_windows(
+            moments=ref('moments'), key='id', at='asked_at', entity=['entity'],
+            facts=ref('facts'), event_time='happened_at', tile='7 hour',
+            features={'facts_2d': {'count': '*', 'window': '2 day'}, 'paid_2d': {'sum': 'amount', 'window': '2 day'}},
+        ) }}
+    """,
+    "last": """
+        select moments.id, known.happened_at, known.arrived_at
+        from {{ ref('moments') }} as moments
+        {{ trunkline_last_known(ref('facts'), 'known', at='moments.asked_at', on={'entity': 'moments.entity'},
+                                event_time='happened_at', loaded_at='arrived_at') }}
+    """,
 }
+PAGE = (Path(__file__).parents[3] / "docs" / "as-of.md").read_text(encoding="utf-8")
+MODELS |= dict(re.findall(r"```sql\n-- models/(\w+).sql\n(.*?)```", PAGE, re.DOTALL))
 RUN = """
 import sys
 from dbt.cli.main import dbtRunner
@@ -129,7 +188,8 @@ def built(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     # YAML reads JSON
     (root / "dbt_project.yml").write_text(json.dumps(project))
     (root / "profiles.yml").write_text(json.dumps({"mini": {"target": "dev", "outputs": outputs}}))
-    (root / "macros/trunkline.sql").write_text((TEMPLATES / "blank/macros/trunkline.sql").read_text())
+    for path in (TEMPLATES / "blank/macros").iterdir():
+        (root / "macros" / path.name).write_text(path.read_text(encoding="utf-8"), encoding="utf-8")
     for name, sql in MODELS.items():
         (root / f"models/{name}.sql").write_text(sql, encoding="utf-8")
     done = subprocess.run([sys.executable, "-c", RUN], cwd=root, capture_output=True, text=True)
@@ -140,9 +200,11 @@ def built(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         connection.cursor().execute(f"drop schema if exists {schema}")
 
 
-def test_every_template_has_the_same_macros() -> None:
-    texts = {path.read_text(encoding="utf-8") for path in TEMPLATES.glob("*/macros/trunkline.sql")}
-    assert len(texts) == 1
+@pytest.mark.parametrize("file", ["trunkline.sql", "trunkline_as_of.sql"])
+def test_every_template_has_the_same_macros(file: str) -> None:
+    texts = [path.read_text(encoding="utf-8") for path in TEMPLATES.glob(f"*/macros/{file}")]
+    assert len(texts) == 2
+    assert len(set(texts)) == 1
 
 
 @pytest.mark.parametrize("model", sorted(MODELS))
@@ -200,3 +262,67 @@ def test_statements_carry_the_step_after_the_users_own_tag(built: Built) -> None
 
 def _sorted(rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
     return sorted((tuple(row) for row in rows), key=lambda row: [str(value) for value in row])
+
+
+def test_the_models_of_the_page(built: Built) -> None:
+    assert built.duckdb("order_prices") == [(1, "x", 10), (2, "x", None), (3, "y", None), (4, "x", 12)]
+    # of the two sales before the first order one was not loaded yet
+    assert built.duckdb("order_history") == [(1, 1, 2.0, 2), (2, 0, None, None), (3, 0, None, None), (4, 0, None, 5)]
+
+
+@pytest.mark.parametrize("model", ["windows", "windows_of_all"])
+def test_windows_hold_what_was_known_by_then_and_nothing_else(built: Built, model: str) -> None:
+    """Every row again, by looking at each fact."""
+    known = model == "windows"
+    facts = built.duckdb("facts")
+    length = {"2d": dt.timedelta(days=2), "6h": dt.timedelta(hours=6), "1w": dt.timedelta(weeks=1)}
+    expected = []
+    for id_, entity, at in built.duckdb("moments"):
+        mine = [fact for fact in facts if fact[0] == entity and fact[1] < at and (not known or fact[2] < at)]
+        within = {name: [fact for fact in mine if fact[1] >= at - time] for name, time in length.items()}
+        amounts = {name: [f[3] for f in rows if f[3] is not None] for name, rows in within.items()}
+        paid = float(sum(amounts["2d"])) if amounts["2d"] else None
+        short, week = amounts["6h"], amounts["1w"]
+        row: tuple[Any, ...] = (id_, len(within["2d"]), paid)
+        if known:
+            row = (id_, len(within["2d"]), len(amounts["2d"]), paid)
+            row += (sum(short) / len(short) if short else None, min(short, default=None), max(week, default=None))
+        expected.append(row)
+    rows = built.duckdb(model)
+    assert len({row[1] for row in rows}) > 10, "the facts are too few to tell anything"
+    assert rows == _sorted(expected)
+
+
+def test_the_last_known_fact_is_the_latest_of_those_that_had_arrived(built: Built) -> None:
+    facts = built.duckdb("facts")
+    expected, late = [], 0
+    for id_, entity, at in built.duckdb("moments"):
+        happened = [fact for fact in facts if fact[0] == entity and fact[1] < at]
+        known = [(fact[1], fact[2]) for fact in happened if fact[2] < at]
+        expected.append((id_, *(max(known) if known else (None, None))))
+        late += max((fact[1] for fact in happened), default=None) != expected[-1][1]
+    assert late > 100, "no fact came late"
+    assert built.duckdb("last") == _sorted(expected)
+
+
+@pytest.mark.parametrize(
+    ("feature", "told"),
+    [
+        ("{'median': 'amount', 'window': '1 day'}", "must be like {'sum': 'amount', 'window': '7 day'}"),
+        ("{'sum': 'amount', 'window': '1 month'}", "'1 month' is no length of time"),
+    ],
+)
+def test_a_feature_that_cannot_be_is_refused(tmp_path: Path, feature: str, told: str) -> None:
+    macros = (TEMPLATES / "blank/macros/trunkline_as_of.sql").read_text(encoding="utf-8")
+    call = "{{ trunkline_windows('m', 'id', 'at', 'e', 'f', 'at', {'x': " + feature + "}) }}"
+    environment = jinja2.Environment(extensions=["jinja2.ext.do"])
+
+    def refuse(text: str) -> None:
+        raise ValueError(text)
+
+    def given(value: Any) -> Any:
+        return value
+
+    names = {"exceptions": {"raise_compiler_error": refuse}, "return": given, "datediff": lambda *_: "x"}
+    with pytest.raises(ValueError, match=re.escape(told)):
+        environment.from_string(macros + call).render(**names)
