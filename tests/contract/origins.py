@@ -149,6 +149,50 @@ class PostgresTable(Plain):
 
 
 @dataclass
+class MariaTable(Plain):
+    """A table of a MariaDB server."""
+
+    server: servers.MariaDB
+    database: str
+    connector = "sql"
+    batches = 2
+    password: str = ""
+
+    def __post_init__(self) -> None:
+        self.password = self.server.password
+        self._run("create table t (id bigint, version bigint, name text, amount double)")
+
+    def options(self, load: Any, key: tuple[str, ...]) -> TableOptions:
+        cursor = None if load == "replace" else "version"
+        return SqlOptions(connector="sql", dsn="env:DSN", table="t", cursor=cursor, load=load, key=key, batch_rows=15)
+
+    def environ(self) -> Mapping[str, str]:
+        place = f"127.0.0.1:{self.server.port}/{self.database}"
+        return {"DSN": f"mariadb://{self.server.user}:{self.password}@{place}"}
+
+    def add(self, more: Sequence[Row]) -> None:
+        self._run(*self._added(more))
+
+    def put(self, all_: Sequence[Row]) -> None:
+        self._run("truncate t", *self._added(all_))
+
+    def change(self, changed: Sequence[Row]) -> None:
+        ids = ", ".join(str(row[0]) for row in changed)
+        self._run(f"delete from t where id in ({ids})", *self._added(changed))
+
+    def refuse(self) -> str:
+        self.password = "wrong-and-still-secret"
+        return self.password
+
+    def _added(self, more: Sequence[Row]) -> list[str]:
+        listed = ", ".join(f"({id_}, {version}, {_text(name)}, {n})" for id_, version, name, n in more)
+        return [f"insert into t values {listed}"] if listed else []
+
+    def _run(self, *statements: str) -> None:
+        self.server.sql(*statements, database=self.database)
+
+
+@dataclass
 class SqliteTable(Plain):
     """A table of an SQLite file."""
 

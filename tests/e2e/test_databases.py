@@ -22,8 +22,9 @@ from tests.contract import servers
 from tests.e2e.conftest import Project
 from trunkline.context import Job, StepContext, StepResult
 from trunkline.errors import SourceError, TransientError, TrunklineError
+from trunkline.graph.step import Step
+from trunkline.ingest import infer, streams
 from trunkline.ingest import run as driver
-from trunkline.ingest import streams
 from trunkline.ingest.steps import ingest_step
 from trunkline.ledger.ledger import Ledger
 from trunkline.project import yaml
@@ -49,6 +50,22 @@ class Work:
 
     def load(self, columns: str, *, refresh: bool = False, **options: Any) -> StepResult:
         """`columns` are `name type, …`. What may pass is tried again for `patience` seconds."""
+        step = self._step(columns, options)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(driver, "again", partial(again, patience=self.patience))
+            return driver.run(Job(step, "", {}, refresh=refresh), self._context())
+
+    def look(self, **options: Any) -> dict[str, tuple[str, bool, bool]]:
+        """The first contract: by column its type, whether it is required, and of the key."""
+        scratch = self.root / "scratch"
+        scratch.mkdir(exist_ok=True)
+        reach = driver.reach_of(
+            self._step("x int", {"load": "replace", **options}), self._context(), self.warehouse, scratch
+        )
+        found = infer.sample(reach, "shop.t", {})
+        return {guess.name: (guess.type, guess.required, guess.primary) for guess in found.columns}
+
+    def _step(self, columns: str, options: dict[str, Any]) -> Step:
         listed = [column.strip().rpartition(" ")[::2] for column in columns.split(",")]
         meta = {"connector": "sql", "dsn": "env:SHOP", **options}
         table = {
@@ -59,9 +76,7 @@ class Work:
         file = self.root / "sources.yml"
         file.write_text(json.dumps({"sources": [{"name": "shop", "schema": "raw", "tables": [table]}]}))
         (unit,) = units(list(read_sources(yaml.load(file))))
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(driver, "again", partial(again, patience=self.patience))
-            return driver.run(Job(ingest_step(unit), "", {}, refresh=refresh), self._context())
+        return ingest_step(unit)
 
     def _context(self) -> StepContext:
         return StepContext(
@@ -146,6 +161,11 @@ insert into orders select n, 'name ' || n, n / 4.0, timestamptz '2026-01-01' + n
 from generate_series(1, 3500) n;
 """
 COLUMNS = "id bigint, name varchar, amount decimal(12;2), updated_at timestamptz"
+PAGED = """
+create table paged (id bigint, name text, amount numeric(12,2)) with (fillfactor = 10);
+insert into paged select n, repeat('x', 350), n / 4.0 from generate_series(1, 4500) n; analyze paged
+"""
+LARGE = "id bigint, name varchar, amount decimal(12;2)"
 
 
 # -- PostgreSQL
@@ -154,11 +174,10 @@ COLUMNS = "id bigint, name varchar, amount decimal(12;2), updated_at timestamptz
 def test_a_whole_table_is_scanned_in_parallel_from_one_snapshot(
     pg: On, postgres: servers.Postgres, work: Callable[..., Work]
 ) -> None:
-    pg.sql(f"{ORDERS}; analyze orders; create table paged (id bigint, name text) with (fillfactor = 10)")
-    pg.sql("insert into paged select n, repeat('x', 150) from generate_series(1, 8000) n; analyze paged")
+    pg.sql(f"{ORDERS}; analyze orders; {PAGED}")
     here = work(pg.dsn)
-    here.load("id bigint, name varchar", table="paged", load="replace")
-    assert here.rows("count(*), sum(id)", "") == [(8000, 32004000)]
+    here.load(LARGE, table="paged", load="replace")
+    assert here.rows("count(*), sum(id), sum(amount)", "") == [(4500, 10127250, 2531812.5)]
     log = _log(postgres)
     assert "WHERE ctid BETWEEN '(1000,0)'" in log
     assert "SET TRANSACTION SNAPSHOT" in log
@@ -168,14 +187,42 @@ def test_a_whole_table_is_scanned_in_parallel_from_one_snapshot(
         (3500, 6126750, 1531687.5, "2026-01-01 00:58:20+00")
     ]
     _closed(postgres, pg.name)
-    pg.sql("insert into orders values (0, 'not a number', 'NaN', null)")  # DuckDB's scan would read it as 0.00
-    here.load(COLUMNS, table="orders", load="replace")
-    (bad,) = here.ledger("quarantine")
-    assert bad["raw"] == {"id": "0", "name": "not a number", "amount": "NaN"} | {
-        key: value for key, value in bad["raw"].items() if key == "updated_at"
-    }
-    assert [error["column"] for error in bad["errors"]] == ["amount"]
-    assert here.rows("count(*)", "") == [(3500,)]
+
+
+@pytest.mark.parametrize("load", ["replace", "merge", "append"])
+@pytest.mark.parametrize("before", ["connecting", "binding", "reading"])
+def test_no_nan_becomes_a_zero(
+    pg: On, work: Callable[..., Work], monkeypatch: pytest.MonkeyPatch, load: str, before: str
+) -> None:
+    """DuckDB's scan of a large table reads it as 0.00. It is committed before a statement of the load, by another."""
+    pg.sql(PAGED)
+    here = work(pg.dsn)
+    begins = {"connecting": "", "binding": "select column_name", "reading": ("insert into", "copy (")}[before]
+    run, done = here.warehouse.run, []
+
+    def meanwhile(sql: str, what: str = "") -> list[tuple[Any, ...]]:
+        if not done and sql.startswith(begins) and (not begins or "trunkline_source" in sql):
+            done.append(pg.sql("insert into paged values (0, 'not a number', 'NaN')"))
+        return run(sql, what)
+
+    monkeypatch.setattr(here.warehouse, "run", meanwhile)
+    more: dict[str, Any] = {"merge": {"key": ["id"]}, "append": {"cursor": "id", "start": 0}}.get(load, {})
+    here.load(LARGE, table="paged", load=load, **more)
+    assert done
+    if here.ledger("quarantine"):
+        (bad,) = here.ledger("quarantine")
+        assert bad["raw"] == {"id": "0", "name": "not a number", "amount": "NaN"}
+        assert [error["column"] for error in bad["errors"]] == ["amount"]
+    else:  # the snapshot of the load's transaction was older
+        assert load != "merge"
+        assert before != "connecting"
+    assert here.rows("count(*), min(id), min(amount)", "") == [(4500, 1, 0.25)]
+    assert [load["rows_loaded"] for load in here.ledger("loads")] == [4500]
+    if load != "append":
+        assert here.ledger("cursors")[-1]["cursor"] == ({"nan": True} if here.ledger("quarantine") else None)
+        here.load(LARGE, table="paged", load=load, **more)
+        assert here.rows("count(*), min(id), min(amount)", "") == [(4500, 1, 0.25)]
+        assert here.ledger("cursors")[-1]["cursor"] == {"nan": True}
 
 
 def test_sessions_are_read_only_and_limited(pg: On, work: Callable[..., Work]) -> None:
@@ -230,6 +277,37 @@ def test_no_value_is_lost_whatever_its_type(pg: On, work: Callable[..., Work]) -
             *("2", "NaN", "None", "[[1,2],[3,4]]", "[]", "empty", "bad", "null", '"x"', "infinity", "-infinity"),
             *(money[1], "", "::1/128", "None", "None", "None", "infinity", "nan", "24:00:00", "000"),
         ]
+
+
+FIRST = """
+id bigint, long varchar, wide varchar, list json, texts json, span varchar, mood varchar, j json, jb json,
+ts timestamp, tz timestamptz, mo decimal(19;2), bytes varchar, ip varchar, u varchar, price decimal(8;2), p json,
+d date, r double, t time, bits varchar, n decimal(5;5), m decimal(7;0), v varchar(20), o decimal(38;4)
+"""
+MORE = """
+alter table odd alter mood set not null, add n numeric(3,5), add m numeric(5,-2), add v varchar(20), add o numeric;
+update odd set o = 1.2345, price = 'NaN' where id = 1;
+create table pairs (b char(3), a int, at time, primary key (a, b) include (at));
+create view v as table odd
+"""
+
+
+def test_a_first_contract_is_what_the_server_says(pg: On, work: Callable[..., Work]) -> None:
+    pg.sql(f"{TYPES}; {MORE}")
+    here = work(pg.dsn)
+    found = here.look(table="odd")
+    assert {name: type_ for name, (type_, _, _) in found.items()} == _types(FIRST)
+    assert [name for name, (_, required, _) in found.items() if required] == ["mood"]
+    assert here.look(table="v").keys() == found.keys()
+    assert here.look(table="pairs") == {  # and it has no rows
+        "b": ("varchar(3)", True, True),
+        "a": ("bigint", True, True),
+        "at": ("time", False, False),
+    }
+    query = "select id, price, long, j, now() as at from odd"
+    assert [type_ for type_, _, _ in here.look(query=query).values()] == [
+        *("bigint", "decimal(8,2)", "double", "varchar", "timestamptz")
+    ]
 
 
 def test_what_is_new_is_read_in_windows(pg: On, postgres: servers.Postgres, work: Callable[..., Work]) -> None:
@@ -519,6 +597,25 @@ def test_no_value_is_lost_from_mariadb(my: On, work: Callable[..., Work]) -> Non
     assert here.rows("id, j::varchar, tx, da") == [(1, '{"a": "é"}', "é☃", "2024-02-29"), (2, None, None, "0000-00-00")]
 
 
+MY_FIRST = """
+id bigint, flag bigint, big decimal(20;0), wide varchar, d decimal(10;3), da date, dt timestamp, ts timestamptz,
+ti varchar, vb varchar, j varchar, e varchar, b1 bigint, b5 bigint, tx varchar, u varchar, g varchar,
+we`ird; "col bigint, f double
+"""
+
+
+def test_a_first_contract_is_what_mariadb_says(my: On, work: Callable[..., Work]) -> None:
+    my.sql(MY_TYPES, "create table pairs (b char(3), a int, at datetime not null, primary key (a, b))")
+    here = work(my.dsn)
+    found = here.look(table="odd")
+    assert {name: type_ for name, (type_, _, _) in found.items()} == _types(MY_FIRST)
+    assert here.look(table="pairs") == {
+        "b": ("varchar(3)", True, True),
+        "a": ("bigint", True, True),
+        "at": ("timestamp", True, False),
+    }
+
+
 def test_what_is_new_in_mariadb(my: On, mariadb: servers.MariaDB, work: Callable[..., Work]) -> None:
     my.sql(
         "create table orders (id bigint primary key, name varchar(40), amount decimal(12,2), updated_at timestamp(6), "
@@ -587,6 +684,27 @@ def lite(tmp_path: Path) -> Path:
 
 
 LITE = "id int, at timestamp, amount double, any;thing varchar"
+
+
+DECLARED = """
+create table t (id integer primary key, zip varchar(5) not null, price decimal(8,2), day text, born date, flag boolean,
+  n numeric, much integer);
+insert into t values (1, '01234', 1.25, '2024-01-01', '2001-01-31', 1, 2, 'a lot'),
+  (2, '99999', null, '2024-01-02', '2001-01-30', 0, 3, 4);
+"""
+
+
+@pytest.mark.parametrize("through", [{}, {"through": "adbc", "driver": "sqlite"}, {"through": "dlt"}], ids=str)
+def test_a_first_contract_is_what_sqlite_declares(tmp_path: Path, work: Callable[..., Work], through: Any) -> None:
+    with closing(sqlite3.connect(tmp_path / "app.sqlite")) as connection, connection:
+        connection.executescript(DECLARED if not through else DECLARED.replace("'a lot'", "5"))
+    found = work("sqlite:///app.sqlite").look(table="t", **through)
+    assert [name for name, (_, required, _) in found.items() if required] == ["id", "zip"]
+    assert [name for name, (_, _, primary) in found.items() if primary] == ["id"]
+    types = [type_ for type_, _, _ in found.values()]
+    assert types[0] == "bigint"
+    if not through:
+        assert types[1:] == ["varchar(5)", "decimal(8,2)", "date", "date", "boolean", "bigint", "varchar"]
 
 
 def test_sqlite(lite: Path, work: Callable[..., Work]) -> None:
@@ -724,6 +842,11 @@ def test_the_page(pg: On, lite: Path) -> None:
     assert "not-for-the-log" not in again_.out + again_.err + project.run("plan", **environ).out
     for file in root.rglob("*"):
         assert not file.is_file() or b"not-for-the-log" not in file.read_bytes(), file
+
+
+def _types(listed: str) -> dict[str, str]:
+    pairs = [column.split() for column in listed.split(",")]
+    return {" ".join(words[:-1]): words[-1].replace(";", ",") for words in pairs}
 
 
 def _log(postgres: servers.Postgres) -> str:

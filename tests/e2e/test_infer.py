@@ -67,6 +67,7 @@ def test_first_contracts_and_rows_that_fit_them(crm: Project) -> None:
     outcome = crm.run("ingest", "--infer")
     text = file.read_text()
     assert [line for line in text.splitlines() if line in SOURCES.splitlines()] == SOURCES.splitlines()
+    assert "- {name: id, data_type: bigint, constraints: [{type: primary_key}], data_tests: [not_null]}\n" in text
     assert "- {name: at, data_type: timestamptz}\n          - {name: page, data_type: json}" in text
     assert "never empty there: id, at, page\n" in text
     assert file.stat().st_mode & 0o777 == 0o640

@@ -130,6 +130,8 @@ def test_text_that_is_too_large_to_be_copied_is_streamed(bucket: Bucket, monkeyp
     bucket.put("x.csv.gz", csv('1,"of two\nlines"', "x,2"))
     bucket.put("x.ndjson", b'{"a":2,"b":"z"}\n')
     assert bucket.ingest("*") == {"read": 3, "loaded": 2, "quarantined": 1}
+    cut = "is too large to be copied here: whether it was cut off cannot be told"
+    assert bucket.depot.notes == [f"{bucket.url('x.csv.gz')} {cut}"]
     bucket.put("y.zip", b"PK" * 20)
     with pytest.raises(SourceError, match="is an archive of 40 bytes"):
         bucket.ingest("*")

@@ -361,7 +361,8 @@ def main() -> int:
     shims.install()
     fakesnow_server.logger.handlers = [_Failures()]
     fakesnow_server.shared_fs = FakeSnow(db_path=options.db_path)
-    listener = socket.socket()
+    # asyncio sends at once where the protocol is named: else an answer in two parts waits 40 ms for an acknowledgement
+    listener = socket.socket(proto=socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listener.bind(("127.0.0.1", options.port))
     server = _Server(uvicorn.Config(app, log_level="critical", timeout_graceful_shutdown=1))

@@ -89,6 +89,11 @@ class Fivetran:
                 self.on_sync()
             said = f"Sync has been successfully triggered for connection with id '{self.id}'"
             return 200, {"code": "Success", "message": said}
+        if method == "POST" and parts[3:] == ["resync"]:
+            self.change(sync_state="syncing", is_historical_sync=True)
+            self.on_sync()
+            said = f"Re-sync has been triggered successfully for connection with id '{self.id}'"
+            return 200, {"code": "Success", "message": said}
         if method == "PATCH":
             assert body.pop("run_setup_tests") is False
             self.change(**body)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from importlib.util import find_spec
@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 
 from trunkline.errors import ProjectError, SourceError, TransientError
-from trunkline.ingest.protocol import Batch, Reach, Since
+from trunkline.ingest.protocol import Batch, Known, Reach, Since
 from trunkline.ingest.sql_dialect import split_name
 from trunkline.ingest.sql_native import one_select
 from trunkline.ingest.sql_postgres import Postgres
@@ -42,6 +42,13 @@ class Adbc:
     def batches(self, since: Since) -> Iterator[Batch]:
         """What is new."""
         return Streamed(self._reach, self._connect).batches(since)
+
+    def known(self) -> Sequence[Known]:
+        """What the driver tells of the table's key and NULLs. Its types are those of the rows."""
+        if self._options["query"]:
+            return ()
+        with self._connect() as database:
+            return database.known(*reversed(split_name(self._name)))
 
     @contextmanager
     def _connect(self) -> Iterator[_Connected]:
@@ -78,8 +85,11 @@ class Adbc:
     def _source(self, driver: str) -> str:
         if self._options["query"]:
             return f"(\n{one_select(self._options['query'], '')}\n) trunkline_query"
-        name = self._options["table"] or self._reach.tables[0].relation.name
-        return ".".join(_quoted(part, driver in _BACKTICKS) for part in split_name(name))
+        return ".".join(_quoted(part, driver in _BACKTICKS) for part in split_name(self._name))
+
+    @property
+    def _name(self) -> str:
+        return str(self._options["table"] or self._reach.tables[0].relation.name)
 
 
 class _Connected:
@@ -94,6 +104,25 @@ class _Connected:
     def columns(self) -> list[str]:
         """From an empty result."""
         return [str(name) for name in self._one(f"select * from {self._source} where 1 = 0").schema.names]
+
+    def known(self, table: str, schema: str | None = None, *_: str) -> Sequence[Known]:
+        """By ADBC's GetObjects; nothing from a driver without it, or where several tables have that name."""
+        try:
+            asked = {"depth": "all", "table_name_filter": table, "db_schema_filter": schema}
+            catalogs = self._connection.adbc_get_objects(**asked).read_all().to_pylist()
+        except (self._error, OSError, pa.ArrowException):
+            return ()
+        schemas = [one for catalog in catalogs for one in catalog["catalog_db_schemas"] or ()]
+        tables = [one for found in schemas for one in found["db_schema_tables"] or () if one["table_name"] == table]
+        if len(tables) != 1:
+            return ()
+        keys = [one for one in tables[0]["table_constraints"] or () if one["constraint_type"] == "PRIMARY KEY"]
+        key = list(keys[0]["constraint_column_names"]) if keys else []
+        return [
+            Known(name, "", column["xdbc_is_nullable"] == "NO", key.index(name) + 1 if name in key else 0)
+            for column in tables[0]["table_columns"] or ()
+            for name in (str(column["column_name"]),)
+        ]
 
     def greatest(self, column: str) -> Any:
         """MAX."""

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import orjson
-import pyarrow as pa
 
 from trunkline.errors import SourceError
 from trunkline.ingest import encode
+from trunkline.ingest.apart import Layout
+from trunkline.ingest.blocks import Block, Filling
 from trunkline.ingest.protocol import Reach
 from trunkline.project.declare import Checkpoint
 
@@ -51,16 +52,6 @@ class Limits:
     batch_seconds: float = 30.0
     ahead_bytes: int = 64 * _MIB
     block_bytes: int = 4 * _MIB
-
-
-@dataclass(frozen=True)
-class Block:
-    """Rows of one table as Arrow: typed columns, or JSON in the one column `line`. `truncate`: all before are gone."""
-
-    table: str
-    rows: pa.Table
-    json: bool
-    truncate: bool = False
 
 
 @dataclass(frozen=True)
@@ -126,7 +117,7 @@ class Ahead:
 
 
 class Reading(threading.Thread):
-    """Reads a source's events into an `Ahead`, dicts as JSON lines."""
+    """Reads a source's events into an `Ahead`."""
 
     def __init__(self, reach: Reach, events: Callable[[], Iterable[Event]], ahead: Ahead, block_bytes: int) -> None:
         super().__init__(name=f"reading {reach.name}", daemon=True)
@@ -134,8 +125,8 @@ class Reading(threading.Thread):
         self._events = events
         self._ahead = ahead
         self._most = block_bytes
-        self._lines: dict[str, list[bytes]] = {}
-        self._sizes: dict[str, int] = {}
+        self._contracts = {} if reach.sample else {table.source: table.contract for table in reach.tables}
+        self._filling: dict[str, Filling] = {}
         self._rows = 0
         self._told = 0.0
 
@@ -173,7 +164,7 @@ class Reading(threading.Thread):
     @staticmethod
     def _mark(event: Checkpoint | Truncate) -> Item:
         if isinstance(event, Truncate):
-            return Block(event.table, encode.lines([]), json=True, truncate=True)
+            return Block(event.table, encode.lines([]), "json", truncate=True)
         try:
             return Checkpoint(orjson.loads(orjson.dumps(event.state)))
         except (TypeError, ValueError) as exc:
@@ -183,24 +174,25 @@ class Reading(threading.Thread):
 
     def _take(self, table: str, data: Any) -> None:
         if isinstance(data, Mapping):
-            self._line(table, self._encoded(table, data))
+            self._filled(table).row(data)
         elif isinstance(data, bytes):
             for text in data.splitlines():
                 if text.strip():
-                    self._line(table, text)
+                    self._filled(table).line(text)
         elif isinstance(data, list | tuple):
-            for row in data:
-                self._take(table, row)
+            if not self._filled(table).rows(data):
+                for row in data:
+                    self._take(table, row)
         else:
             self._typed(table, data)
 
     def _typed(self, table: str, data: Any) -> None:
         found = encode.tables(data)
         if found is not None:
-            self._flush(table)
+            self._filled(table).flush()
             for typed in found:
                 for part in encode.slices(typed, self._most):
-                    self._put(Block(table, part, json=False))
+                    self._put(Block(table, part, "columns"))
         elif hasattr(data, "to_dict"):  # a DataFrame with values of several types in one column
             self._take(table, data.to_dict("records"))
         else:
@@ -209,30 +201,16 @@ class Reading(threading.Thread):
                 hint="yield dicts, lists of dicts, Arrow tables or record batches, or DataFrames",
             )
 
-    def _encoded(self, table: str, row: Mapping[str, Any]) -> bytes:
-        try:
-            return encode.line(row)
-        except (TypeError, ValueError) as exc:
-            column = next((str(key) for key, value in row.items() if not _encodes(value)), "")
-            raise SourceError(f"{table}: column {column!r}: {exc}") from exc
-
-    def _line(self, table: str, text: bytes) -> None:
-        lines = self._lines.setdefault(table, [])
-        lines.append(text)
-        size = self._sizes.get(table, 0) + len(text)
-        self._sizes[table] = size
-        if size > self._most:
-            self._flush(table)
-
-    def _flush(self, table: str) -> None:
-        lines = self._lines.pop(table, None)
-        self._sizes.pop(table, None)
-        if lines:
-            self._put(Block(table, encode.lines(lines), json=True))
+    def _filled(self, table: str) -> Filling:
+        if table not in self._filling:
+            contract = self._contracts.get(table)
+            layout = Layout(contract) if contract is not None else None
+            self._filling[table] = Filling(table, layout, self._most, self._put)
+        return self._filling[table]
 
     def _flush_all(self) -> None:
-        for table in list(self._lines):
-            self._flush(table)
+        for filling in self._filling.values():
+            filling.flush()
 
     def _put(self, block: Block) -> None:
         if block.rows.num_rows:
@@ -243,13 +221,5 @@ class Reading(threading.Thread):
         now = time.monotonic()
         if now - self._told > _TELL_SECONDS:
             self._told = now
-            waiting = sum(len(lines) for lines in self._lines.values())
+            waiting = sum(filling.waiting for filling in self._filling.values())
             self._reach.progress(f"reading {self._reach.name}: {self._rows + waiting:,} rows")
-
-
-def _encodes(value: Any) -> bool:
-    try:
-        encode.line({"": value})
-    except (TypeError, ValueError):
-        return False
-    return True

@@ -27,6 +27,7 @@ class Dlt:
         """What the resources of the tables yield; the cursor is dlt's own state."""
         require_dlt()
         from trunkline.ingest.dlt_extract import Extraction
+        from trunkline.ingest.dlt_hints import ordered
 
         options = self._reach.tables[0].options
         same_for_all(self._reach, "source", "arguments")
@@ -38,7 +39,7 @@ class Dlt:
 
         extraction = Extraction(self._reach, tables, streams.last_state(since), made)
         self.notes = extraction.notes
-        return streams.batches(self._reach, since, extraction.events)
+        return ordered(streams.batches(self._reach, since, extraction.events), extraction.orders)
 
     def _made(self, reference: str, arguments: Mapping[str, Any]) -> Any:
         """What `sources/github.py:github` or `package.module:function` gives when it is called with its arguments."""

@@ -30,6 +30,7 @@ from dlt.extract.state import reset_resource_state
 from trunkline.errors import SourceError, did_you_mean
 from trunkline.ingest import streams
 from trunkline.ingest.dlt_errors import raised
+from trunkline.ingest.dlt_hints import heeded
 from trunkline.ingest.protocol import Reach, Table
 
 _INCREMENTAL = (Incremental, IncrementalResourceWrapper)
@@ -40,7 +41,7 @@ class Extraction:
     """One read of a dlt source. `open_source` is called inside dlt's contexts, in the thread that reads.
 
     `tables` are what is wanted, by the name of the resource, or of the table that dlt would make of it. `notes` tell of
-    rows that are for no table.
+    rows that are for no table, `orders` of the columns by which resources tell the last row of a key, by table.
     """
 
     def __init__(self, reach: Reach, tables: Mapping[str, Table], state: Any, open_source: Callable[[], Any]) -> None:
@@ -50,6 +51,7 @@ class Extraction:
         self._open = open_source
         self._passed_over: set[str] = set()
         self.notes: list[str] = []
+        self.orders: dict[str, str] = {}
         self._pipeline: dict[str, Any] = {"sources": _typed(state)}
 
     def events(self) -> Iterator[streams.Event]:
@@ -58,7 +60,8 @@ class Extraction:
             found = self._source(self._open())
             source = found.with_resources(*self._wanted(found))
             for table, resource in self._matched(source):
-                _agree(table, resource)
+                if (order := heeded(table, resource)) is not None:
+                    self.orders[table.source] = order
             yield from self._extracted(source)
         yield self._checkpoint()
 
@@ -147,22 +150,6 @@ def _ordered(pipe: Any) -> bool:
     found = [getattr(step, "incremental", None) or step for step in steps if isinstance(step, _INCREMENTAL)]
     in_step = all(isinstance(step, (*_INCREMENTAL, *_IN_STEP)) or hasattr(step, "only_looks") for step in steps)
     return in_step and any(getattr(step, "row_order", None) == "asc" for step in found)
-
-
-def _agree(table: Table, resource: DltResource) -> None:
-    """Raises `SourceError` where a resource is to be merged or replaced, and sources.yml would double its rows."""
-    hints = resource.compute_table_schema() if not resource.has_dynamic_table_name else {}
-    wanted = str(hints.get("write_disposition") or "append")
-    if table.options.get("hints") == "ignore" or table.load != "append" or wanted not in ("merge", "replace"):
-        return
-    columns: Mapping[str, Any] = hints.get("columns") or {}
-    key = [name for name, column in columns.items() if column.get("primary_key") or column.get("merge_key")]
-    said = f"`load: merge` and `key: [{', '.join(key) or '…'}]`" if wanted == "merge" else "`load: replace`"
-    raise SourceError(
-        f"{table.source}: the resource {resource.name!r} has write_disposition {wanted!r}; appended, its rows would be "
-        "there twice after the next load",
-        hint=f"say {said} in sources.yml, or `hints: ignore` to append all the same",
-    )
 
 
 def _typed(state: Any) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from decimal import Decimal
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from trunkline.errors import ProjectError, SourceError, TransientError, did_you_mean
-from trunkline.ingest.protocol import Batch, Reach, Since
+from trunkline.ingest.protocol import Batch, Known, Reach, Since
 from trunkline.ingest.sql_dialect import split_name
 from trunkline.ingest.sql_native import one_select
 from trunkline.ingest.sql_stream import Streamed
@@ -34,6 +34,11 @@ class DltSql:
     def batches(self, since: Since) -> Iterator[Batch]:
         """What is new."""
         return Streamed(self._reach, self._connect).batches(since)
+
+    def known(self) -> Sequence[Known]:
+        """What SQLAlchemy reflects of the table's key and NULLs. The types are those of the rows."""
+        with self._connect() as database:
+            return database.known()
 
     @contextmanager
     def _connect(self) -> Iterator[_Connected]:
@@ -87,6 +92,14 @@ class _Connected:
     def columns(self) -> list[str]:
         """As reflected."""
         return [str(column.name) for column in self._table.columns]
+
+    def known(self) -> Sequence[Known]:
+        """As reflected."""
+        key = [column.name for column in self._table.primary_key.columns]
+        return [
+            Known(str(one.name), "", not one.nullable, key.index(one.name) + 1 if one.name in key else 0)
+            for one in self._table.columns
+        ]
 
     def greatest(self, column: str) -> Any:
         """MAX."""

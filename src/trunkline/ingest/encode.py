@@ -38,6 +38,11 @@ def line(row: Mapping[str, Any]) -> bytes:
     return _slowly(row) if b"null" in done and _infinite(row) else done
 
 
+def dumps(values: Sequence[Any]) -> bytes:
+    """Values as a JSON list; for those that `line` treats with care (infinity, integers beyond 64 bits) it may fail."""
+    return orjson.dumps(values, default=_plain, option=_OPTIONS)
+
+
 def lines(rows: Sequence[bytes]) -> pa.Table:
     """JSON lines as a table with the one column `line`. A line that is not UTF-8 becomes a JSON text that says so."""
     try:

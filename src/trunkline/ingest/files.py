@@ -27,6 +27,7 @@ BATCH_BYTES = 8_000_000_000
 """Bytes of files, as they are, that one transaction of a long load holds at least."""
 
 _COMPRESSIONS = (".gz", ".zst", ".zip")
+_STREAMED = (".gz", ".zst")
 _UNREAD = (".bz2", ".xz", ".7z", ".rar", ".tar", ".tgz", ".lz4", ".br", ".xls", ".xlsx", ".avro", ".orc")
 _FORMATS: dict[str, Format] = {
     ".csv": "csv",
@@ -79,7 +80,13 @@ class Files:
         folder = self._reach.scratch / "files"
         try:
             self._reach.progress(f"looking at {len(files):,} files")
-            runs = self._runs(store.within_reach(files, folder, self._suffix), folder)
+            places = store.within_reach(files, folder, self._suffix)
+            self.notes += [
+                f"{place} is too large to be copied here: whether it was cut off cannot be told"
+                for place in places.values()
+                if is_url(place) and _plain_name(place).endswith(_STREAMED)
+            ]
+            runs = self._runs(places, folder)
             yield Batch(tuple(self._pieces(runs, files, anew)), check=lambda: store.check(files))
         finally:
             shutil.rmtree(folder, ignore_errors=True)

@@ -132,6 +132,10 @@ class Api:
         """Start a sync, unless one is running."""
         self._ask("POST", f"{_path(id_)}/sync", {"force": False})
 
+    def resync(self, id_: str) -> None:
+        """Start a historical sync: every table is read again from its beginning."""
+        self._ask("POST", f"{_path(id_)}/resync")
+
     def make_manual(self, id_: str) -> None:
         """Leave the schedule to us: no sync starts by itself any more."""
         self._ask("PATCH", _path(id_), {"schedule_type": "manual", "run_setup_tests": False})
@@ -173,7 +177,7 @@ class Api:
     def _refused(exc: urllib.error.HTTPError, path: str) -> Exception:
         said = _said(exc)
         what = f"Fivetran's API: HTTP {exc.code}{f', {said}' if said else ''}"
-        if exc.code == 429 or exc.code >= 500:
+        if exc.code in (409, 429) or exc.code >= 500:  # 409: a sync that runs must end first
             return _Later(f"HTTP {exc.code}{f', {said}' if said else ''}", _retry_after(exc.headers.get("Retry-After")))
         if exc.code == 401:
             return SourceError(what, hint="see `api_key` and `api_secret`: Fivetran, Account Settings, API Key")

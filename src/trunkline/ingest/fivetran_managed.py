@@ -42,7 +42,8 @@ class Managed:
     def batches(self, since: Since) -> Iterator[Batch]:
         """One batch without rows: the tables, once a sync that ends from now on has succeeded."""
         last = dict(since.cursor or {})
-        done = self._synced()
+        there = all(table.source in since.tables for table in self._reach.tables)
+        done = self._synced(anew=since.refresh and there)  # a table that is not there yet is read whole anyway
         synced: dict[str, str] = dict(last.get("synced") or {})
         found = [self._landed(table, done.schema, synced) for table in self._reach.tables]
         if since.cursor is not None and not any(table.rows for table in found):
@@ -51,17 +52,18 @@ class Managed:
 
     # -- the sync
 
-    def _synced(self) -> Connection:
-        """The connection after a sync. One that runs already is waited for: it may be ours, from before a kill."""
+    def _synced(self, *, anew: bool) -> Connection:
+        """The connection after a sync, `anew` after a historical one. One that runs already is waited for: it may be
+        ours, from before a kill."""
         now = self._api.connection(self._id)
         self._check(now)
         if self._manual and not now.manual:
             self._api.make_manual(self._id)
         before, until = now.changed, self._clock() + self._wait
-        if now.sync == "syncing":
+        if now.sync == "syncing" and (now.historical or not anew):
             self._tell("a sync is running")
         else:
-            self._api.sync(self._id)
+            (self._api.resync if anew else self._api.sync)(self._id)
         pause = _FIRST_POLL
         while True:
             if self._clock() >= until:
@@ -72,7 +74,7 @@ class Managed:
             self._sleep(min(pause, max(0.0, until - self._clock())))
             pause = min(pause * 1.5, _LONGEST_POLL)
             now = self._api.connection(self._id)
-            if now.changed > before:
+            if now.changed > before and (now.failed or not (anew and now.historical)):  # else one from before has ended
                 return self._ended(now)
             self._check(now)
             if now.sync == "rescheduled":

@@ -1,6 +1,7 @@
 """A first contract from a sample: what a source's rows look like, before any is loaded.
 
-Texts (CSV, JSON) are judged by the shape of their values; typed rows (Parquet, databases) bring their types along.
+Texts (CSV, JSON) are judged by the shape of their values; typed rows (Parquet, Arrow) bring their types along. What a
+database's catalog says of a column counts as long as the rows agree.
 """
 
 from __future__ import annotations
@@ -8,11 +9,12 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 from trunkline.errors import SourceError
-from trunkline.ingest.protocol import Batch, Reach, Since, open_source
+from trunkline.ingest.portable import portable
+from trunkline.ingest.protocol import Batch, Knowing, Known, Reach, Since, open_source
 from trunkline.warehouse import infer_sql
 from trunkline.warehouse.load import FileScan, QueryScan, Scan
 from trunkline.warehouse.load_sql import literal, quote
@@ -21,36 +23,23 @@ from trunkline.warehouse.scan import DELIMITERS, lines_of
 
 ROWS = 100_000
 _FILES = 64
-_PORTABLE = {
-    "TINYINT": "bigint",
-    "SMALLINT": "bigint",
-    "INTEGER": "bigint",
-    "UTINYINT": "bigint",
-    "USMALLINT": "bigint",
-    "UINTEGER": "bigint",
-    "UBIGINT": "decimal(20,0)",
-    "HUGEINT": "decimal(38,0)",
-    "UHUGEINT": "decimal(38,0)",
-    "FLOAT": "double",
-    "TIMESTAMP WITH TIME ZONE": "timestamptz",
-    "TIMESTAMP_S": "timestamp",
-    "TIMESTAMP_MS": "timestamp",
-    "TIMESTAMP_NS": "timestamp",
-    "UUID": "varchar",
-    "BLOB": "varchar",
-}
-_KEPT = ("BIGINT", "DOUBLE", "BOOLEAN", "VARCHAR", "DATE", "TIME", "TIMESTAMP", "JSON")
+_MEANT = ("date", "timestamp", "timestamptz", "json")  # what texts may be where the source has no such type
 
 
 @dataclass(frozen=True)
 class Guess:
     """A column as the sample has it. `filled`: no value of the sample was missing; `misfits` is how many values do not
-    cast to the type that is declared already."""
+    cast to the type that is declared already.
+
+    The source itself says that it is `required`, and of the `primary` key.
+    """
 
     name: str
     type: str
     filled: bool = False
     misfits: int = 0
+    required: bool = False
+    primary: bool = False
 
 
 @dataclass(frozen=True)
@@ -84,16 +73,19 @@ def sample(reach: Reach, table: str, declared: Mapping[str, str]) -> Sample:
     `declared` are types that columns have already, by name in lower case. Raises `SourceError` for a source that has
     no rows to look at.
     """
-    reader = reach.reader()
+    reader, known = reach.reader(), _known(reach)
+    types = {column.name.lower(): column.type for column in known if column.type}
     with ExitStack() as stack:
         try:
             scans = _first(reach, table, stack)
         except _Registered as there:
             return Sample(tuple(Guess(name, portable(type_)) for name, type_ in there.columns), there.rows)
         for scan in scans:
-            found = of_scan(reader, scan, declared)
-            if found.columns:
-                return found
+            found = of_scan(reader, scan, types | dict(declared))
+            if found.columns and (found.rows or not types):
+                return _informed(found, known, declared)
+    if types:  # an empty table is a table
+        return Sample(tuple(_told(column, column.type or "varchar") for column in known), 0)
     raise SourceError(f"{table} has no rows to look at", hint="write its columns by hand, or wait for its first rows")
 
 
@@ -104,9 +96,34 @@ def of_scan(reader: SourceReader, scan: Scan, declared: Mapping[str, str] = Mapp
         return _judge(reader, _look(scan, reader), declared, files)
 
 
+def _known(reach: Reach) -> Sequence[Known]:
+    source = open_source(replace(reach, sample=True))
+    return source.known() if isinstance(source, Knowing) else ()
+
+
+def _informed(found: Sample, known: Sequence[Known], declared: Mapping[str, str]) -> Sample:
+    """The sample, with what the source says of its columns where the rows do not say otherwise."""
+    named = {column.name.lower(): column for column in known}
+    columns = []
+    for guess in found.columns:
+        column = named.get(guess.name.lower())
+        if column is not None:
+            more = column.type == "varchar" and guess.type in _MEANT
+            rows_tell = not column.type or (column.loose and (more or guess.misfits))
+            own = guess.misfits if guess.name.lower() in declared else 0
+            type_ = guess.type if rows_tell else column.type
+            guess = replace(_told(column, type_), filled=guess.filled, misfits=own)
+        columns.append(guess)
+    return replace(found, columns=tuple(columns))
+
+
+def _told(column: Known, type_: str) -> Guess:
+    return Guess(column.name, type_, required=column.required or column.key > 0, primary=column.key > 0)
+
+
 def _first(reach: Reach, table: str, stack: ExitStack) -> list[Scan]:
     """The scans of the first batch that has rows of the table, readable until the stack is closed."""
-    batches: Iterator[Batch] = iter(open_source(reach).batches(Since(refresh=True)))
+    batches: Iterator[Batch] = iter(open_source(replace(reach, sample=True)).batches(Since(refresh=True)))
     stack.enter_context(closing(batches))  # type: ignore[type-var]  # generators, closed early
     for batch in batches:
         scans = [piece.scan for piece in batch.pieces if piece.table == table]
@@ -267,15 +284,3 @@ def _of_types(reader: SourceReader, look: _Look, declared: Mapping[str, str]) ->
         for i, (name, type_) in enumerate(look.typed)
     ]
     return tuple(guesses), int(total)
-
-
-def portable(type_: str) -> str:
-    """A canonical type as one that every warehouse has. Nested ones are JSON."""
-    upper = type_.upper()
-    if upper.startswith(("STRUCT", "MAP", "UNION")) or upper.endswith("]"):
-        return "json"
-    if upper.startswith("ENUM"):
-        return "varchar"
-    if upper.startswith("DECIMAL") or upper in _KEPT:
-        return upper.lower().replace(" ", "")
-    return _PORTABLE.get(upper, "varchar")

@@ -9,13 +9,14 @@ where the source goes on after it, and a source that cannot say that yields one 
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from trunkline.context import Progress
+from trunkline.errors import TrunklineError
 from trunkline.ledger.ledger import LoadedFile
 from trunkline.warehouse.load import Contract, Scan
 from trunkline.warehouse.protocol import SourceReader, Warehouse
@@ -69,13 +70,14 @@ class ReadFile:
 @dataclass(frozen=True)
 class Piece:
     """Rows of one table (`table` is its `Table.source`). `replace` makes the table anew with them; `truncate` removes
-    all its rows first."""
+    all its rows first. `order` is the contract's, where only the source knows it."""
 
     table: str
     scan: Scan
     files: tuple[ReadFile, ...] = ()
     replace: bool = False
     truncate: bool = False
+    order: str | None = None
 
 
 @dataclass(frozen=True)
@@ -91,12 +93,17 @@ class Batch:
     """What is committed together. `cursor` is where the source goes on after it; None leaves the cursor as it is.
 
     `check` is called when all rows are read, before the commit: it raises if they are not what the batch says.
+    `instead` is told the error of a batch that could not be loaded: it gives another in its place, or None.
     """
 
     pieces: tuple[Piece, ...] = ()
     cursor: Mapping[str, Any] | None = None
     registered: tuple[Registered, ...] = ()
     check: Callable[[], None] | None = None
+    instead: Instead | None = None
+
+
+Instead = Callable[[TrunklineError], Batch | None]
 
 
 @dataclass(frozen=True)
@@ -104,7 +111,7 @@ class Reach:
     """What a source may use. `scratch` is an empty folder, gone when the source is done.
 
     `secret` resolves references in plain data. `reader` gives the DuckDB that reads sources; it is the thread's that
-    asks for batches, as the warehouse is.
+    asks for batches, as the warehouse is. `sample`: rows are looked at, not loaded; none need hold to a contract.
     """
 
     name: str
@@ -117,6 +124,28 @@ class Reach:
     secret: Callable[[Any], Any]
     progress: Progress
     now: Callable[[], dt.datetime]
+    sample: bool = False
+
+
+@dataclass(frozen=True)
+class Known:
+    """What a source says itself of a column. `type` is a contract's, "" where the rows must tell; where it is `loose`
+    they may say otherwise. `key` is the column's place in the primary key, from 1; 0 outside it."""
+
+    name: str
+    type: str
+    required: bool = False
+    key: int = 0
+    loose: bool = False
+
+
+@runtime_checkable
+class Knowing(Protocol):
+    """Sources that can tell of their one table's columns without reading it."""
+
+    def known(self) -> Sequence[Known]:
+        """The columns in order; none where nothing is known."""
+        ...
 
 
 class Source(Protocol):

@@ -25,6 +25,7 @@ class Rest:
         """What the endpoints answer; the cursor is dlt's own state."""
         require_dlt()
         from trunkline.ingest.dlt_extract import Extraction
+        from trunkline.ingest.dlt_hints import ordered
         from trunkline.ingest.dlt_rest import Api
 
         same_for_all(self._reach, "client", "requests_per_second", "retries", "timeout")
@@ -38,7 +39,8 @@ class Rest:
         extraction = Extraction(self._reach, tables, streams.last_state(since), api.source)
         self.notes = extraction.notes
         try:
-            yield from streams.batches(self._reach, since, extraction.events, interrupt=api.stop)
+            batches = streams.batches(self._reach, since, extraction.events, interrupt=api.stop)
+            yield from ordered(batches, extraction.orders)
         finally:
             api.close()
 

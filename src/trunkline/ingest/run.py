@@ -6,7 +6,7 @@ import datetime as dt
 import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, closing, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -138,7 +138,16 @@ class _Ingest:
         return self._ctx.ledger.last_cursor(self._job.step.subject)
 
     def commit(self, batch: Batch) -> None:
-        """Rows, quarantine, files, cursor and ledger in one transaction."""
+        """Rows, quarantine, files, cursor and ledger in one transaction; or what the source has in its place."""
+        try:
+            self._commit(batch)
+        except TrunklineError as exc:
+            other = batch.instead(exc) if batch.instead is not None else None
+            if other is None:
+                raise
+            self._commit(other)
+
+    def _commit(self, batch: Batch) -> None:
         if not batch.pieces and not batch.registered and batch.cursor is None:
             return
         load_id, at = new_id("load"), self._ctx.now()
@@ -167,7 +176,7 @@ class _Ingest:
         return LoadRequest(
             name=table.source,
             target=table.relation,
-            contract=table.contract,
+            contract=replace(table.contract, order=piece.order) if piece.order else table.contract,
             scan=piece.scan,
             quarantine=self._ctx.ledger.relation("quarantine"),
             load_id=load_id,

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING
 
 from trunkline.errors import SourceError
-from trunkline.ingest.protocol import Batch, Reach, Since
+from trunkline.ingest.protocol import Batch, Known, Reach, Since
 
 if TYPE_CHECKING:
     from trunkline.ingest.sql_dialect import Dialect
@@ -48,6 +48,21 @@ class Sql:
         from trunkline.ingest.sql_native import Native
 
         return Native(self._reach, self._dialect()).batches(since)
+
+    def known(self) -> Sequence[Known]:
+        """What the database itself says of the columns."""
+        through = self._reach.tables[0].options["through"]
+        if through == "adbc":
+            from trunkline.ingest.adbc import Adbc
+
+            return Adbc(self._reach).known()
+        if through == "dlt":
+            from trunkline.ingest.dlt_sql import DltSql
+
+            return DltSql(self._reach).known()
+        from trunkline.ingest.sql_native import Native
+
+        return Native(self._reach, self._dialect()).known()
 
     def _dialect(self) -> Dialect:
         dsn = str(self._reach.secret(self._reach.tables[0].options["dsn"]))

@@ -8,24 +8,30 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+WATCH = "trunkline misread"
 _PART = re.compile(r'"((?:[^"]|"")+)"|`((?:[^`]|``)+)`|([^."`]+)')
 
 
 @dataclass(frozen=True)
 class SourceTable:
-    """A table or view. `plain` says that its rows lie in pages of its own: no view, no partitions."""
+    """A table or view. `parallel` says that DuckDB itself reads it in several streams, all of one snapshot."""
 
     schema: str
     name: str
-    plain: bool = False
+    parallel: bool = False
 
 
 @dataclass(frozen=True)
 class SourceColumn:
-    """A column and its type: in the database's words for a table, in DuckDB's for a query."""
+    """A column and its type: in the database's words for a table, in DuckDB's for a query.
+
+    `required`: it holds no NULL. `key` is its place in the primary key, from 1; 0 outside it.
+    """
 
     name: str
     type: str
+    required: bool = False
+    key: int = 0
 
 
 class Dialect(Protocol):
@@ -33,6 +39,9 @@ class Dialect(Protocol):
 
     kind: str
     """As `SourceReader.attached` knows it, and sqlglot."""
+
+    nuls: bool
+    """Whether a text may have a NUL character in it."""
 
     def session(self, dsn: str, timeout: float, root: Path) -> str:
         """The DSN with what every session of ours is: read-only, in UTC, no statement longer than `timeout` seconds."""
@@ -55,18 +64,29 @@ class Dialect(Protocol):
         ...
 
     def tables(self, name: str | None) -> str:
-        """A SELECT of what can be read, as (schema, name, plain, here): only what is called `name`, in any case.
+        """A SELECT of what can be read, as (schema, name, parallel, here): only what is called `name`, in any case.
 
         `here` is 1 for what an unqualified name means.
         """
         ...
 
     def columns(self, table: SourceTable) -> str:
-        """A SELECT of a table's columns, in order, as (name, type)."""
+        """A SELECT of a table's columns, in order, as (name, type, whether it is required, place in the key)."""
+        ...
+
+    def contract(self, column: SourceColumn) -> str:
+        """The type in which a contract holds a table's column; "" where only its values can tell."""
         ...
 
     def value(self, column: SourceColumn) -> str:
         """The column as an expression that DuckDB reads without loss."""
+        ...
+
+    def misread(self, column: SourceColumn) -> str:
+        """A condition for the few values that DuckDB reads wrong where the column, read as it is, comes much faster.
+
+        "" where it does not.
+        """
         ...
 
     def marked(self, expression: str) -> str:
@@ -74,10 +94,35 @@ class Dialect(Protocol):
         ...
 
 
-def select(dialect: Dialect, columns: Sequence[SourceColumn], source: str, where: str = "") -> str:
-    """All columns of `source`, each so that nothing is lost."""
-    values = ", ".join(f"{dialect.value(column)} as {dialect.quote(column.name)}" for column in columns)
-    return f"select {values} from {source}{where and f' where {where}'}"
+@dataclass(frozen=True)
+class Selection:
+    """What is read of `source`, and how: `exact`, or as fast as it goes as long as no value is misread."""
+
+    dialect: Dialect
+    columns: Sequence[SourceColumn]
+    source: str
+    exact: bool
+
+    @property
+    def watched(self) -> bool:
+        """Whether rows say in a column `WATCH` that a value of theirs is misread."""
+        return bool(self._misread)
+
+    @property
+    def _misread(self) -> str:
+        found = [] if self.exact else [self.dialect.misread(column) for column in self.columns]
+        return " or ".join(filter(None, found))
+
+    def where(self, condition: str) -> str:
+        """The SELECT of the rows for which the condition holds; of all without one."""
+        values = [f"{self._value(column)} as {self.dialect.quote(column.name)}" for column in self.columns]
+        if self.watched:
+            values.append(f"case when {self._misread} then 1 end as {self.dialect.quote(WATCH)}")
+        return f"select {', '.join(values)} from {self.source}{condition and f' where {condition}'}"
+
+    def _value(self, column: SourceColumn) -> str:
+        fast = not self.exact and self.dialect.misread(column)
+        return self.dialect.quote(column.name) if fast else self.dialect.value(column)
 
 
 def split_name(name: str) -> tuple[str, ...]:

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 from trunkline.errors import EngineError, SourceError, TransientError, did_you_mean
 from trunkline.ingest import sql_postgres
-from trunkline.ingest.protocol import Batch, Piece, Reach, Since
-from trunkline.ingest.sql_dialect import Dialect, SourceColumn, SourceTable, select, split_name
+from trunkline.ingest.portable import portable
+from trunkline.ingest.protocol import Batch, Instead, Known, Piece, Reach, Since
+from trunkline.ingest.sql_dialect import WATCH, Dialect, Selection, SourceColumn, SourceTable, split_name
 from trunkline.ingest.sql_windows import Position, Value, Window, earlier, last_position, windows
 from trunkline.project.durations import seconds
 from trunkline.warehouse.load import QueryScan
-from trunkline.warehouse.load_sql import quote
+from trunkline.warehouse.load_sql import literal, quote
 
+MISREAD = "a numeric column holds NaN, which DuckDB reads as 0"
 _NAMES = 500
+_SAMPLE = 100_000
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,11 @@ class _Attached:
 
 
 class Native:
-    """One source table through DuckDB's own scanner."""
+    """One source table through DuckDB's own scanner.
+
+    What that reads wrong (`Dialect.misread`) never enters a table: the load finds it in the snapshot that it reads, and
+    reads that batch again, exactly.
+    """
 
     def __init__(self, reach: Reach, dialect: Dialect) -> None:
         self._reach = reach
@@ -57,16 +64,25 @@ class Native:
 
     def batches(self, since: Since) -> Iterator[Batch]:
         """What is new, read while the database is attached; its connections are closed afterwards."""
+        with self._opened() as rows:
+            if self._options["cursor"]:
+                yield from _Beyond(self._table.source, self._options, rows, since, self._table.load).batches()
+            else:
+                yield from self._whole(rows, since)
+
+    def known(self) -> Sequence[Known]:
+        """What the server's catalog says of the table, or the statement of the query."""
+        with self._opened() as rows:
+            return rows.known()
+
+    @contextmanager
+    def _opened(self) -> Iterator[_Rows]:
         timeout = seconds(self._options["statement_timeout"])
         dsn = self._dialect.session(str(self._reach.secret(self._options["dsn"])), timeout, self._reach.root)
         with ExitStack() as stack:
             name = self._attach(dsn, stack)
             database = _Attached(self._reach, self._dialect, name.strip('"'), timeout)
-            rows = _Query(database, self._options["query"]) if self._options["query"] else self._found(database)
-            if self._options["cursor"]:
-                yield from _Beyond(self._table.source, self._options, rows, since, self._table.load).batches()
-            else:
-                yield from self._whole(rows, since)
+            yield _Query(database, self._options["query"]) if self._options["query"] else self._found(database)
 
     def _attach(self, dsn: str, stack: ExitStack) -> str:
         """The database's quoted name. What the session is asked for is nothing for a message to show."""
@@ -83,11 +99,25 @@ class Native:
             if since.same_contract(self._table) and not since.refresh and (since.cursor or {}).get("changed") == answer:
                 return
             cursor = {"changed": answer}
-        yield Batch((Piece(self._table.source, QueryScan(rows.all(), **self._nulls), replace=anew),), cursor)
+        exact = bool((since.cursor or {}).get("nan")) or self._reach.sample
+        cursor = {"nan": True, **(cursor or {})} if exact else cursor
+        parallel = None if exact else rows.parallel
+        if parallel is None or (rows.misread and not self._in_transaction):
+            batch = self._batch(rows.where(exact=exact), cursor, anew)
+        else:
+            batch = replace(self._batch(parallel, cursor, anew), check=rows.check if rows.misread else None)
+        kept = {"nan": True, **(cursor or {})}  # so that the next load does not try in vain
+        yield replace(batch, instead=_if_misread(lambda: self._batch(rows.where(exact=True), kept, anew)))
 
     @property
-    def _nulls(self) -> dict[str, Any]:
-        return {"null_values": tuple(self._options["null_values"])}
+    def _in_transaction(self) -> bool:
+        """Whether the rows are read in the transaction in which the batch is checked: then both see one snapshot."""
+        same: object = self._reach.reader()
+        return same is self._reach.warehouse and not self._table.contract.key
+
+    def _batch(self, sql: str, cursor: Mapping[str, Any] | None, anew: bool) -> Batch:
+        scan = QueryScan(sql, null_values=tuple(self._options["null_values"]), clean=not self._dialect.nuls)
+        return Batch((Piece(self._table.source, scan, replace=anew),), cursor)
 
     def _found(self, database: _Attached) -> _Table:
         """The table, by its name. Raises `SourceError` with the closest name if there is none."""
@@ -111,8 +141,8 @@ class Native:
 
     @staticmethod
     def _found_row(row: tuple[Any, ...]) -> tuple[SourceTable, bool]:
-        schema, name, plain, here = row
-        return SourceTable(str(schema), str(name), int(plain) == 1), int(here) == 1
+        schema, name, parallel, here = row
+        return SourceTable(str(schema), str(name), int(parallel) == 1), int(here) == 1
 
 
 class _Rows(ABC):
@@ -132,16 +162,40 @@ class _Rows(ABC):
     def columns(self) -> Sequence[SourceColumn]:
         """Its columns."""
 
-    def all(self) -> str:
-        """The scan of all rows."""
-        return self.where()
+    @abstractmethod
+    def known(self) -> Sequence[Known]:
+        """What is known of them."""
 
-    def where(self, condition: str = "", *, also: str = "") -> str:
-        """The scan of the rows for which `condition` holds on the server, and of those for which `also` does."""
-        sql = select(self.dialect, self.columns, self.source, condition)
+    @property
+    def parallel(self) -> str | None:
+        """The scan of all rows by DuckDB itself in several streams, if it can be had."""
+        return None
+
+    def where(self, condition: str = "", *, also: str = "", exact: bool = False) -> str:
+        """The scan of the rows for which `condition` holds on the server, and of those for which `also` does.
+
+        It fails with `MISREAD` where DuckDB reads a value wrong, unless it is `exact`, and slower.
+        """
+        selection = Selection(self.dialect, self.columns, self.source, exact)
+        sql = selection.where(condition)
         if also:
-            sql += f" union all {select(self.dialect, self.columns, self.source, also)}"
-        return f"select * from {self.database.ask(sql)}"
+            sql += f" union all {selection.where(also)}"
+        if not selection.watched:
+            return f"select * from {self.database.ask(sql)}"
+        watch = quote(WATCH)
+        fails = f"case when {watch} = 1 then error({literal(MISREAD)}) else true end"
+        return f"select * exclude ({watch}) from {self.database.ask(sql)} where {fails}"
+
+    @cached_property
+    def misread(self) -> str:
+        """A condition for rows that `parallel` reads wrong; "" if there can be none."""
+        return " or ".join(filter(None, map(self.dialect.misread, self.columns)))
+
+    def check(self) -> None:
+        """Raises `SourceError` if there is such a row, in the snapshot of the transaction that goes on."""
+        asked = f"select case when exists(select 1 from {self.source} where {self.misread}) then 1 else 0 end as n"
+        if int(self.database.rows(asked)[0][0]):
+            raise SourceError(MISREAD)
 
     def column(self, name: str) -> SourceColumn:
         """The column of that name. Raises `SourceError`."""
@@ -159,7 +213,7 @@ class _Rows(ABC):
         """The one row that a query of the project gives, as text."""
         query = _Query(self.database, sql)
         texts = ", ".join(f"{quote(column.name)}::varchar" for column in query.columns)
-        rows = self.database.reach.reader().query(f"select {texts} from ({query.all()}) limit 2")
+        rows = self.database.reach.reader().query(f"select {texts} from ({query.where(exact=True)}) limit 2")
         if len(rows) != 1:
             raise SourceError(
                 f"`changed` gave {len(rows) or 'no'} rows, and its answer must be one",
@@ -182,16 +236,28 @@ class _Table(_Rows):
     @cached_property
     def columns(self) -> Sequence[SourceColumn]:
         rows = self.database.rows(self.dialect.columns(self._table))
-        return tuple(SourceColumn(str(name), str(type_)) for name, type_ in rows)
+        return tuple(
+            SourceColumn(str(name), str(type_), int(required) == 1, int(key)) for name, type_, required, key in rows
+        )
 
-    def all(self) -> str:
-        """PostgreSQL's plain tables in parallel by DuckDB itself, where nothing is lost that way."""
+    def known(self) -> Sequence[Known]:
+        types = {column.name: self.dialect.contract(column) for column in self.columns}
+        open_ = [column for column in self.columns if not types[column.name]]
+        if open_ and self.dialect.kind == "postgres":
+            (found,) = self.database.rows(sql_postgres.scales(open_, self.source, _SAMPLE))
+            types |= {column.name: sql_postgres.scaled(scale) for column, scale in zip(open_, found, strict=True)}
+        return [
+            Known(column.name, type_, column.required, column.key, self.dialect.kind == "sqlite" or column in open_)
+            for column, type_ in zip(self.columns, types.values(), strict=True)
+        ]
+
+    @property
+    def parallel(self) -> str | None:
+        """PostgreSQL's large tables, where nothing is lost that way but what `check` finds."""
         names = {column.name.lower() for column in self.columns}
-        simple = self._table.plain and self._alone and len(names) == len(self.columns)
-        if self.dialect.kind != "postgres" or not simple or not all(map(sql_postgres.native, self.columns)):
-            return self.where()
-        if self.database.rows(sql_postgres.unsafe(self.columns, self.source))[0][0]:
-            return self.where()
+        simple = self._table.parallel and self._alone and len(names) == len(self.columns)
+        if not simple or not all(map(sql_postgres.native, self.columns)):
+            return None
         parts = [self.database.name, self._table.schema, self._table.name]
         return f"select * from {'.'.join(map(quote, parts))}"
 
@@ -217,6 +283,11 @@ class _Query(_Rows):
         except EngineError as exc:
             raise SourceError(f"the database refuses the query: {exc.what}", hint="try it there by hand") from exc
         return tuple(SourceColumn(name, type_) for name, type_ in found)
+
+    def known(self) -> Sequence[Known]:
+        if self.dialect.kind == "sqlite":  # of an expression it declares no type
+            return ()
+        return [Known(column.name, portable(column.type)) for column in self.columns]
 
 
 class _Beyond:
@@ -245,13 +316,18 @@ class _Beyond:
         all_windows = list(windows(first, self._bounds(first)))
         for number, window in enumerate(all_windows, start=1):
             done = number == len(all_windows)
-            also = f"{self._name} is null" if window.nulls else ""
-            sql = self._rows.where(self._condition(window), also=also)
-            scan = QueryScan(sql, null_values=tuple(self._options["null_values"]))
             position = end if done else Position(self._column.name, window.until)
-            yield Batch(
-                (Piece(self._source, scan, replace=self._since.refresh and number == 1),), cursor=position.to_json()
+            batch = partial(self._batch, window, position, self._since.refresh and number == 1)
+            yield replace(
+                batch(exact=self._rows.database.reach.sample), instead=_if_misread(partial(batch, exact=True))
             )
+
+    def _batch(self, window: Window, position: Position, anew: bool, *, exact: bool) -> Batch:
+        also = f"{self._name} is null" if window.nulls else ""
+        sql = self._rows.where(self._condition(window), also=also, exact=exact)
+        clean = not self._rows.dialect.nuls
+        scan = QueryScan(sql, null_values=tuple(self._options["null_values"]), clean=clean)
+        return Batch((Piece(self._source, scan, replace=anew),), cursor=position.to_json())
 
     def _first(self, last: Position | None, until: Value | None) -> Window:
         """All that is new, as one window."""
@@ -302,11 +378,16 @@ class _Beyond:
         It is asked before they are loaded: what comes between is loaded now, and once more the next time.
         """
         window = Window(value, above=earlier(value, self._options["lag"]))
-        scan = self._rows.where(self._condition(window))
+        scan = self._rows.where(self._condition(window), exact=True)
         ((rows, content),) = self._rows.database.reach.reader().query(
             f"select count(*), sum(hash(t)::hugeint) from ({scan}) t"
         )
         return f"{rows}:{int(content or 0) % 2**64:016x}"
+
+
+def _if_misread(exact: Callable[[], Batch]) -> Instead:
+    """The exact batch, in place of one that was read wrong."""
+    return lambda error: exact() if MISREAD in error.what else None
 
 
 def one_select(sql: str, kind: str) -> str:

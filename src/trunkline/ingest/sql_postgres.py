@@ -12,9 +12,28 @@ from trunkline.warehouse.load_sql import literal
 from trunkline.warehouse.load_sql import quote as quoted
 
 _CONNECT_SECONDS = 10
-# A precise numeric that DuckDB has a type for. Its scan makes 0 of NaN, so that such a column is looked at first.
-_DECIMAL = re.compile(r"numeric\((\d+),(\d+)\)\Z")
+# A precise numeric that DuckDB has a type for. Its scan makes 0 of NaN.
+_DECIMAL = re.compile(r"(?:numeric|decimal)\((\d+),(\d+)\)\Z", re.IGNORECASE)
+# With fewer pages a table is one stream to DuckDB: `pg_pages_per_task` is 1,000.
+_PAGES = 2_000
 _INEXACT = re.compile(r"(numeric|decimal)\b|double$", re.IGNORECASE)  # DuckDB's DOUBLE is a numeric's as well
+_SCALE = 9
+_SCALED = re.compile(r"numeric\((\d+),(-?\d+)\)\Z")
+_CHARACTERS = re.compile(r"character(?: varying)?\((\d+)\)\Z")
+_TYPES = {
+    "smallint": "bigint",
+    "integer": "bigint",
+    "bigint": "bigint",
+    "oid": "bigint",
+    "real": "double",
+    "double precision": "double",
+    "money": "decimal(19,2)",
+    "boolean": "boolean",
+    "date": "date",
+    "time without time zone": "time",
+    "timestamp without time zone": "timestamp",
+    "timestamp with time zone": "timestamptz",
+}
 _SHAPES = re.compile(r"(point|line|lseg|box|path|polygon|circle)\Z")
 
 
@@ -22,6 +41,7 @@ class Postgres:
     """`Dialect`. Whole plain tables are scanned by DuckDB itself, in parallel and from one exported snapshot."""
 
     kind = "postgres"
+    nuls = False
 
     def session(self, dsn: str, timeout: float, root: Path) -> str:
         """By the options of the connection: they hold for each that DuckDB opens, and survive its DISCARD ALL."""
@@ -58,10 +78,16 @@ class Postgres:
         return _literal(value)
 
     def tables(self, name: str | None) -> str:
-        """From pg_class."""
+        """From pg_class.
+
+        DuckDB's sessions share no snapshot on a standby, nor where it takes the server for Amazon's; it has but one
+        with servers before version 14.
+        """
         named = f" and lower(c.relname) = lower({_literal(name)})" if name is not None else ""
         return (
-            "select n.nspname::text as s, c.relname::text as n, (c.relkind in ('r', 'm'))::int as plain, "
+            f"select n.nspname::text as s, c.relname::text as n, (c.relkind in ('r', 'm') and c.relpages >= {_PAGES} "
+            "and current_setting('server_version_num')::int >= 140000 and not pg_is_in_recovery() "
+            "and not exists(select 1 from pg_settings where name like 'rds%'))::int as parallel, "
             "pg_table_is_visible(c.oid)::int as here from pg_class c join pg_namespace n on n.oid = c.relnamespace "
             "where c.relkind in ('r', 'v', 'm', 'f', 'p') and n.nspname not in ('pg_catalog', 'information_schema') "
             f"and n.nspname !~ '^pg_(toast|temp)'{named} order by 4 desc, 1, 2"
@@ -74,10 +100,27 @@ class Postgres:
         return (
             "select a.attname::text as n, case when t.typtype = 'c' then 'record' else format_type("
             "coalesce(nullif(t.typbasetype, 0), a.atttypid), "
-            "case when t.typbasetype = 0 then a.atttypmod else t.typtypmod end)::text end as t from pg_attribute a "
-            f"join pg_type t on t.oid = a.atttypid where a.attrelid = {name}::regclass and a.attnum > 0 "
+            "case when t.typbasetype = 0 then a.atttypmod else t.typtypmod end)::text end as t, "
+            "(a.attnotnull or t.typnotnull)::int as r, coalesce(array_position(k.conkey, a.attnum), 0) as p "
+            "from pg_attribute a join pg_type t on t.oid = a.atttypid "
+            "left join pg_constraint k on k.conrelid = a.attrelid and k.contype = 'p' "
+            f"where a.attrelid = {name}::regclass and a.attnum > 0 "
             "and not a.attisdropped order by a.attnum"
         )
+
+    def contract(self, column: SourceColumn) -> str:
+        """Of a numeric without precision only its values can tell."""
+        type_ = column.type.lower()
+        if type_ == "numeric":
+            return ""
+        if found := _SCALED.match(type_):
+            digits, scale = int(found[1]), int(found[2])
+            return _decimal(max(digits, scale) - min(scale, 0), max(scale, 0))
+        if type_.endswith("]") or type_ in ("record", "json", "jsonb"):
+            return "json"
+        if found := _CHARACTERS.match(type_):
+            return f"varchar({found[1]})"
+        return _TYPES.get(type_, "varchar")
 
     def value(self, column: SourceColumn) -> str:
         """Numbers that DuckDB has no exact type for as text, arrays and records as JSON."""
@@ -88,26 +131,37 @@ class Postgres:
             return f"{name}::numeric::text"
         return f"{name}::text" if _INEXACT.match(type_) or _SHAPES.match(type_) else name
 
+    def misread(self, column: SourceColumn) -> str:
+        """A NaN in a numeric that DuckDB has a type for: it comes as 0."""
+        found = _DECIMAL.match(column.type)
+        exact = found and int(found[1]) <= 38 and int(found[2]) <= int(found[1])
+        return f"{quoted(column.name)} = 'NaN'" if exact else ""
+
     def marked(self, expression: str) -> str:
         """Its text."""
         return f"'t' || ({expression})::text"
 
 
+def scales(columns: Sequence[SourceColumn], source: str, rows: int) -> str:
+    """A SELECT of the most digits that each numeric has after its point, among the first rows."""
+    listed = ", ".join(f"max(scale({quoted(column.name)})) as {quoted(column.name)}" for column in columns)
+    return f"select {listed} from (select * from {source} limit {rows}) as sample"
+
+
+def scaled(scale: int | None) -> str:
+    """The type for such digits; None where there was no number to see."""
+    scale = _SCALE if scale is None else scale
+    return _decimal(38, scale) if scale <= 2 * _SCALE else "varchar"
+
+
+def _decimal(digits: int, scale: int) -> str:
+    return f"decimal({digits},{scale})" if digits <= 38 else "varchar"
+
+
 def native(column: SourceColumn) -> bool:
-    """Whether DuckDB's own scan of a whole table gives the column without loss (`unsafe` apart)."""
-    if found := _DECIMAL.match(column.type):
-        return int(found[1]) <= 38 and int(found[2]) <= int(found[1])
-    return Postgres().value(column) == quoted(column.name)
-
-
-def unsafe(columns: Sequence[SourceColumn], source: str) -> str:
-    """A SELECT that is 1 where DuckDB's own scan of a whole table would go wrong.
-
-    Its sessions share one snapshot, but on a standby each has its own; and a NaN in a precise numeric is read as 0.
-    """
-    tests = [f"{quoted(column.name)} = 'NaN'" for column in columns if _DECIMAL.match(column.type)]
-    nan = f"exists(select 1 from {source} where {' or '.join(tests)})" if tests else "false"
-    return f"select case when pg_is_in_recovery() then true else {nan} end::int as n"
+    """Whether DuckDB's own scan of a whole table gives the column without loss, `misread` apart."""
+    dialect = Postgres()
+    return bool(dialect.misread(column)) or dialect.value(column) == quoted(column.name)
 
 
 def _literal(text: str) -> str:

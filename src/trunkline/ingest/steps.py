@@ -69,12 +69,19 @@ def _table(table: SourceTable) -> dict[str, Any]:
         "relation": {"schema": table.schema, "name": table.name, "database": table.database},
         "contract": [_column(column) for column in table.columns],
         "key": list(options.key),
-        "deleted": options.deleted,
+        "deleted": options.deleted or _marker(table),
         "order": cursor if cursor and cursor.lower() in names and options.load == "merge" else None,
         "policy": options.policy,
         "load": options.load,
         "options": {k: v for k, v in msgspec.to_builtins(options).items() if k not in _SHARED or k == "null_values"},
     }
+
+
+def _marker(table: SourceTable) -> str | None:
+    """Fivetran's own mark of deleted rows, where the contract has it: it means the same everywhere."""
+    names = [column.source or column.name for column in table.columns]
+    mark = "_fivetran_deleted"
+    return mark if table.options.connector == "fivetran" and mark in map(str.lower, names) else None
 
 
 def _column(column: Column) -> list[Any]:

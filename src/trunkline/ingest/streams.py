@@ -14,7 +14,8 @@ from contextlib import ExitStack
 from typing import Any
 
 from trunkline.errors import SourceError, did_you_mean
-from trunkline.ingest.ahead import Ahead, Block, End, Event, Limits, Reading, Rows, Truncate
+from trunkline.ingest.ahead import Ahead, End, Event, Limits, Reading, Rows, Truncate
+from trunkline.ingest.blocks import Block
 from trunkline.ingest.gather import Gathered, digest
 from trunkline.ingest.protocol import Batch, Piece, Reach, Since
 from trunkline.project.declare import Checkpoint

@@ -53,11 +53,16 @@ class Proposal:
             "file": str(self.file),
             "rows": self.sample.rows,
             "files": self.sample.files,
-            "added": [{"name": g.name, "data_type": g.type, "filled": g.filled} for g in self.added],
+            "added": [_plain(guess) for guess in self.added],
             "null_values": list(self.null_values),
             "differences": list(self.differences),
             "diff": self.diff,
         }
+
+
+def _plain(guess: Guess) -> dict[str, Any]:
+    told = {"name": guess.name, "data_type": guess.type, "filled": guess.filled}
+    return told | {"required": guess.required, "primary": guess.primary}
 
 
 def propose(session: Session, given: str, named: str | None) -> Proposal:
@@ -76,6 +81,8 @@ def propose(session: Session, given: str, named: str | None) -> Proposal:
         source=table.source,
         table=table.label or table.name,
         columns=tuple((guess.name, guess.type) for guess in fresh),
+        required=frozenset(guess.name for guess in fresh if guess.required),
+        primary=frozenset(guess.name for guess in fresh if guess.primary),
         comments=tuple(_comments(looked, fresh)),
         options={"null_values": list(nulls)} if nulls else {},
         declaration=_declaration(table) if named else {},
@@ -170,7 +177,7 @@ def _comments(looked: Sample, fresh: Sequence[Guess]) -> list[str]:
     """What is worth a comment above the columns: where they are from, and which were never empty."""
     of = f" of {looked.files:,} file{'s' if looked.files != 1 else ''}" if looked.files else ""
     lines = [f"inferred from {looked.rows:,} rows{of}: read it before it is the contract"]
-    filled = [guess.name for guess in fresh if guess.filled]
+    filled = [guess.name for guess in fresh if guess.filled and not guess.required]
     if filled and looked.rows:
         listed = ", ".join(filled)
         many = "all columns" if len(filled) == len(looked.columns) else listed

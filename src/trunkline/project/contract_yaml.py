@@ -26,7 +26,10 @@ _META = (("config", "meta", "trunkline"), ("meta", "trunkline"))
 @dataclass(frozen=True)
 class Addition:
     """What a source table is to be given: columns (name, type), comment lines above them, and options of its
-    `meta.trunkline`. `declaration` is what a table that is not there yet says of itself."""
+    `meta.trunkline`. `declaration` is what a table that is not there yet says of itself.
+
+    Of the columns `required` are tested for NULL, and `primary` are the table's key.
+    """
 
     source: str
     table: str
@@ -34,6 +37,8 @@ class Addition:
     comments: tuple[str, ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
     declaration: Mapping[str, Any] = field(default_factory=dict)
+    required: frozenset[str] = frozenset()
+    primary: frozenset[str] = frozenset()
 
 
 def added(path: Path, text: str, addition: Addition) -> str:
@@ -118,7 +123,14 @@ class _Writer:
         return "".join(f"{' ' * indent}- {column}\n" for column in self._each())
 
     def _each(self) -> list[str]:
-        return [f"{{name: {_word(name)}, data_type: {_type(type_)}}}" for name, type_ in self._addition.columns]
+        return [
+            f"{{name: {_word(name)}, data_type: {_type(type_)}{self._asked(name)}}}"
+            for name, type_ in self._addition.columns
+        ]
+
+    def _asked(self, name: str) -> str:
+        key = ", constraints: [{type: primary_key}]" if name in self._addition.primary else ""
+        return key + (", data_tests: [not_null]" if name in self._addition.required else "")
 
     # -- where they go
 

@@ -352,6 +352,18 @@ class LoadSuite(Suite):
         assert held.rows() == [(1, True), (2, False), (3, None)]
 
     @needs(Loader, Records)
+    def test_a_mark_is_no_row(self, table: Table) -> None:
+        """an update that marks a row as deleted does nothing where there is none"""
+        columns = (Column("id", "integer"), Column("name", "varchar"), Column("gone", "boolean"))
+        held = table.held_to(*columns, key=("id",), deleted="gone")
+        held.json([{"id": 1, "name": "a", "gone": False}])
+        marks = [{"id": id_, "$op": "update", "gone": True} for id_ in range(1, 6)]
+        before = [{"id": 3, "name": "c"}, {"id": 4, "$op": "delete"}, {"id": 5, "$op": "update", "name": "e"}]
+        counts = held.json([*before, *marks, {"id": 6, "$op": "update", "gone": False}])
+        assert counts == LoadCounts(9, 9, 0, 1)
+        assert held.rows() == [(1, "a", True), (3, "c", True), (6, None, False)]
+
+    @needs(Loader, Records)
     @pytest.mark.parametrize("key", [(), ("id",)], ids=["append", "merge"])
     @pytest.mark.parametrize("changes", [{}, {"truncate": True}], ids=["", "truncate"])
     def test_a_load_that_is_rolled_back_leaves_nothing(

@@ -259,7 +259,7 @@ class Line:
             return []
         self._balance()
         listed = ", ".join(name for name, _ in COLUMNS)
-        found = self.warehouse.query(f"select {listed} from raw.t order by all")
+        found = self.warehouse.query(f"select {listed} from raw.t order by 1, 2")
         return [(int(id_), int(version), str(name), float(amount)) for id_, version, name, amount in found]
 
     def ledger(self, table: str) -> list[dict[str, Any]]:

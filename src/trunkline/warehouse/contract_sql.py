@@ -158,6 +158,8 @@ def misplaced(column: RawColumn, raw: str, cast: str) -> str:
     """
     if found := _TEXT.match(column.type):
         return f"length({cast}) > {found[3]}" if found[3] else ""
+    if column.raw_type.upper() == column.type.upper():
+        return ""
     failed = [f"({cast} is null) <> ({raw} is null)"]  # the cheapest of the ways to say it
     if _INTEGERS.match(column.type) or _WHOLE.match(column.type):
         if column.raw_type == "VARCHAR":

@@ -184,17 +184,22 @@ class _Load:
         places = {column.name.lower(): i for i, column in enumerate(request.contract.columns)}
         order = places[request.contract.order.lower()] if request.contract.order else None
         names = tuple(column.name for column in request.contract.columns)
-        changes = merge_sql.Changes(rows, names, tuple(places[name.lower()] for name in request.contract.key), order)
+        mark = places[request.contract.mark.name.lower()] if request.contract.mark else None
+        key = tuple(places[name.lower()] for name in request.contract.key)
+        changes = merge_sql.Changes(rows, names, key, order, mark)
         deleted = updates = 0
         if ops:
             counted = self._on.query(f"select count_if(o = 'delete'), count_if(o = 'update') from {rows}")
             deleted, updates = (int(number or 0) for number in counted[0])  # NULL where there is no row
+        self._on.execute(changes.repeated())
+        repeated = bool(self._number(f"select count(*) from {merge_sql.REPEATED}"))
         if updates:
-            self._on.execute(changes.patched(self._target))
+            self._on.execute(changes.patched(self._target, repeated=repeated))
+            if self._on.query(changes.twice()):
+                self._on.execute(changes.unique())
             changed = merge_sql.CHANGED
         else:
-            self._on.execute(changes.repeated())
-            changed = changes.last(repeated=bool(self._number(f"select count(*) from {merge_sql.REPEATED}")))
+            changed = changes.last(repeated=repeated)
         if not empty:
             self._on.execute(changes.delete(self._target, changed))
         self._on.execute(changes.insert(self._target, changed, request.load_id, request.loaded_at))

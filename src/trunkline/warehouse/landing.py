@@ -44,14 +44,13 @@ class Brought:
     """What `land` has written: files of the rows of a load, with the columns that `snowflake_load_sql.Landed` tells.
 
     `contract` is what the rows were held to; of its columns `evolved` are wider than they were. `columns` are those of
-    the source. `ops` says that rows say what they do, `patches` that there may be updates of some columns.
+    the source. `ops` says that rows say what they do.
     """
 
     folder: Path
     contract: Contract
     columns: tuple[RawColumn, ...]
     ops: bool
-    patches: bool
     evolved: tuple[tuple[str, str], ...] = ()
 
     @property
@@ -85,8 +84,7 @@ def land(engine: DuckDB, request: LoadRequest, contract: Contract, folder: Path)
                 _copy(engine, _refused(len(contract.columns)), folder / f"{index}-refused", request.name)
     _number_files(folder)
     ops = any(reading.rows.op for reading in readings)
-    patches = any(reading.rows.present for reading in readings)
-    return Brought(folder, contract, readings[0].rows.columns, ops, patches)
+    return Brought(folder, contract, readings[0].rows.columns, ops)
 
 
 def misfits(engine: DuckDB, brought: Brought) -> tuple[int, list[str]]:

@@ -11,6 +11,7 @@ from trunkline.warehouse.relation import Relation
 
 Policy = Literal["fail", "quarantine", "evolve"]
 Format = Literal["csv", "ndjson", "json", "parquet"]
+REST = "$rest"
 
 
 @dataclass(frozen=True)
@@ -103,11 +104,18 @@ class QueryScan:
 
     With `shape` "json" the query has one text column `line`, a JSON object a row. Such an object may have a key
     `$op`: "upsert" (as without one), "update" (columns that the object lacks keep their value) or "delete".
+
+    With "apart" such objects, without `$op`, have been taken apart: a column for each column of the contract (and the
+    one that marks deleted rows), of texts, nested values as JSON, or of a type that casts as its text does; and
+    `$rest`, a JSON object of the keys outside the contract, NULL if there are none.
+
+    `clean`: no text has a NUL character in it.
     """
 
     sql: str
-    shape: Literal["columns", "json"] = "columns"
+    shape: Literal["columns", "json", "apart"] = "columns"
     null_values: tuple[str, ...] = ()
+    clean: bool = False
 
 
 Scan = FileScan | QueryScan

@@ -6,14 +6,14 @@ import csv
 import io
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from trunkline.errors import SourceError, did_you_mean
 from trunkline.warehouse import file_sql, headers
 from trunkline.warehouse.contract_sql import RawColumn, RawRows
-from trunkline.warehouse.load import Column, Contract, FileScan, QueryScan, Scan
+from trunkline.warehouse.load import REST, Column, Contract, FileScan, QueryScan, Scan
 from trunkline.warehouse.load_sql import check_type, literal, quote
 
 DELIMITERS = (",", "\t", ";", "|")
@@ -237,7 +237,7 @@ def _csv(scan: FileScan, files: list[str], layout: _Layout, held: _Held) -> Read
     )
     types = dict.fromkeys(layout.header, "VARCHAR")
     rows = _columnar(source, types, held, files, file_sql.shown(types, scan.beneath))
-    rows = replace(rows, columns=tuple(replace(c, clean=c.source in layout.header) for c in rows.columns))
+    rows = _clean(rows, layout.header)
     if layout.nuls:
         found = " or ".join(f"contains({quote(cell)}, chr(0))" for cell in layout.header)
         rows = replace(rows, bad_row=f"case when {found} then 'a NUL byte in the row' end")
@@ -267,7 +267,10 @@ def _query(scan: QueryScan, held: _Held, query: Query) -> Reading:
         return Reading(_json("the source", lines, lines, held, query, scan), rejects=False)
     described = query(f"select column_name, column_type from (describe {scan.sql})")
     types = {str(name): str(type_) for name, type_ in described}
-    return Reading(_columnar(f"({scan.sql})", types, held, ("the source",), _NO_FILE, scan.null_values), rejects=False)
+    if scan.shape == "apart":
+        return Reading(_apart(scan, types, held), rejects=False)
+    rows = _columnar(f"({scan.sql})", types, held, ("the source",), _NO_FILE, scan.null_values)
+    return Reading(_clean(rows, types) if scan.clean else rows, rejects=False)
 
 
 def _columnar(
@@ -284,6 +287,20 @@ def _columnar(
             raw[name] = (_without(file_sql.partition(name), "VARCHAR", null_values), "VARCHAR")
     columns = held.columns(files[0], raw)
     return RawRows(source, columns, _extra(held.outside(types)), file, op=held.deletes(files[0], raw))
+
+
+def _clean(rows: RawRows, columns: Collection[str]) -> RawRows:
+    """No value of these has a NUL character in it, or the whole row is refused for it."""
+    return replace(rows, columns=tuple(replace(c, clean=c.source in columns) for c in rows.columns))
+
+
+def _apart(scan: QueryScan, types: Mapping[str, str], held: _Held) -> RawRows:
+    """Rows as `_json` has them."""
+    raw = {name: (_without(quote(name), type_, scan.null_values), type_) for name, type_ in types.items()}
+    raw.pop(REST)
+    op = held.deletes("the source", raw) or ("'upsert'" if held.key else "")
+    extra = f"cast(json({quote(REST)}) as json)"  # spelt as all JSON that went through the reader
+    return RawRows(f"({scan.sql})", held.columns("the source", raw), extra, _NO_FILE, op=op)
 
 
 def _without(value: str, type_: str, null_values: Sequence[str]) -> str:

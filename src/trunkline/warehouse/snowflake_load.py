@@ -39,7 +39,7 @@ def staged(warehouse: Snowflake, request: LoadRequest, tell: Tell) -> Iterator[C
         rows = load.bring(brought, stack.enter_context(warehouse.temporary("table")), tell)
         changes = None
         if request.contract.key:
-            changes = load.change(rows, brought, stack.enter_context(warehouse.temporary("table")))
+            changes = load.change(rows, stack.enter_context(warehouse.temporary("table")))
         load.rebuild(changes or rows)
         yield lambda: load.move(rows, changes or rows)
 
@@ -51,7 +51,7 @@ class _Load:
         self._on = warehouse
         self._request = request
         self._target = Target(warehouse, request)
-        self._rebuilds = False
+        self._rebuilds = self._updates = False
         self._counts = LoadCounts(0, 0, 0)
 
     def read(self, folder: Path, tell: Tell) -> Brought:
@@ -72,16 +72,18 @@ class _Load:
         landed = Landed(table, brought.contract.types)
         self._on.execute(landed.create())
         self._on.upload(brought.files, table, tell)
-        read, bad, deleted = (int(count) for count in self._on.query(landed.count())[0])
+        read, bad, deleted, updates = (int(count) for count in self._on.query(landed.count())[0])
         if bad and policy == "fail":  # for Snowflake's types
             raise broken(self._request.name, bad, [str(row[0]) for row in self._on.query(landed.examples(_EXAMPLES))])
         self._counts = LoadCounts(read, read - bad, bad, deleted, brought.evolved)
+        self._updates = bool(updates)
         return landed
 
-    def change(self, landed: Landed, brought: Brought, table: str) -> Changes:
+    def change(self, landed: Landed, table: str) -> Changes:
         """What becomes of each key, in a table of its own."""
         contract = self._request.contract
-        changes = Changes(table, landed, contract.key, contract.order, brought.patches)
+        mark = contract.mark.name if contract.mark else None
+        changes = Changes(table, landed, contract.key, contract.order, self._updates, mark)
         self._on.execute(changes.create())
         return changes
 

@@ -56,9 +56,9 @@ class Landed:
         return [(i, f"(L.R{i} is not null and {value} is null)") for i, value in tests if value != f"L.R{i}"]
 
     def count(self) -> str:
-        """Rows, rows that do not fit, and rows that fit and delete."""
-        deleting = f"L.P = 'delete' and not ({self.bad})"
-        return f"select count(*), count_if({self.bad}), count_if({deleting}) from {self.table} as L"
+        """Rows, rows that do not fit, and rows that fit and delete, and that fit and update."""
+        doing = [f"count_if(L.P = '{what}' and not ({self.bad}))" for what in ("delete", "update")]
+        return f"select count(*), count_if({self.bad}), {', '.join(doing)} from {self.table} as L"
 
     def apply(self, target: str, load_id: str, loaded_at: dt.datetime) -> list[str]:
         """The rows that fit, cast, into the target."""

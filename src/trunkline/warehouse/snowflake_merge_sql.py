@@ -21,7 +21,8 @@ class Changes:
 
     `K0`… are the key. `V0`… and `Y` (for `_extra`) are the values to be; `O` is "delete" where the row goes, "update"
     where a value that is NULL stays what it is. `patches` says that some rows are updates: then `V0`… and `Y` are texts
-    behind a "v", or "n" for a NULL that was told. `order` is the column whose greatest value is the last.
+    behind a "v", or "n" for a NULL that was told. `order` is the column whose greatest value is the last. An
+    update that sets the `mark` of a deletion, a column, in a row that is not there does nothing.
     """
 
     table: str
@@ -29,6 +30,7 @@ class Changes:
     key: tuple[str, ...]
     order: str | None = None
     patches: bool = False
+    mark: str | None = None
 
     def create(self) -> str:
         """The statement that makes it; it goes with the session."""
@@ -51,17 +53,26 @@ class Changes:
         over = f"over (partition by {self._partition()} order by S nulls first, N rows unbounded preceding)"
         grouped = f"select *, sum(iff(P = 'update', 0, 1)) {over} as G from ({rows})"
         last = f"select *, max(G) over (partition by {self._partition()}) as M from ({grouped})"
-        told = [self._told(f"iff({self._present(i)}, coalesce('v' || R{i}, 'n'), null)", f"V{i}") for i in columns]
+        told = [f"{self._last_told(i)} as V{i}" for i in columns]
         extra = "iff(P = 'delete' or (P = 'update' and X is null), null, coalesce('v' || X, 'n'))"
-        what = "iff(P = 'update' and G > 0, null, P) as O"
+        opens = f"first_value(P) over (partition by {self._partition()} order by S nulls first, N {_WHOLE})"
+        after = f"iff({opens} = 'delete' and {marks} = 'vtrue', 'delete', null)" if (marks := self._marks()) else "null"
+        what = f"iff(P = 'update' and G > 0, {after}, P) as O"
         return (
-            f"select {self._partition()}, {', '.join(told)}, {self._told(extra, 'Y')}, {what} from ({last}) "
+            f"select {self._partition()}, {', '.join(told)}, {self._told(extra)} as Y, {what} from ({last}) "
             f"where G = M qualify {self._is_last()}"
         )
 
-    def _told(self, value: str, name: str) -> str:
+    def _last_told(self, i: int) -> str:
+        return self._told(f"iff({self._present(i)}, coalesce('v' || R{i}, 'n'), null)")
+
+    def _told(self, value: str) -> str:
         over = f"over (partition by {self._partition()} order by S nulls first, N {_WHOLE})"
-        return f"last_value({value}) ignore nulls {over} as {name}"
+        return f"last_value({value}) ignore nulls {over}"
+
+    def _marks(self) -> str:
+        """What was told of the mark last; "" where there is none."""
+        return self._last_told(self._place(self.mark)) if self.mark else ""
 
     def _present(self, i: int) -> str:
         return f"P is null or (P = 'update' and substr(A, {i + 1}, 1) = '1')"
@@ -73,8 +84,11 @@ class Changes:
         return [f"{self._cast(name)} as K{j}" for j, name in enumerate(self.key)]
 
     def _cast(self, name: str) -> str:
-        place = [known.lower() for known, _ in self.landed.columns].index(name.lower())
+        place = self._place(name)
         return cast(f"L.R{place}", self.landed.columns[place][1])
+
+    def _place(self, name: str) -> int:
+        return [known.lower() for known, _ in self.landed.columns].index(name.lower())
 
     def _partition(self) -> str:
         return ", ".join(f"K{j}" for j in range(len(self.key)))
@@ -101,7 +115,14 @@ class Changes:
     def select(self, load_id: str, loaded_at: dt.datetime) -> str:
         """The rows that are there afterwards, with the audit columns."""
         listed = named(self._values(load_id, loaded_at), self._columns())
-        return f"select {listed} from {self.table} as C where C.O is distinct from 'delete'"
+        return f"select {listed} from {self.table} as C where {self._appears()}"
+
+    def _appears(self) -> str:
+        """SQL that is true for a row that is there afterwards if it was not before."""
+        stays = "C.O is distinct from 'delete'"
+        if not (self.patches and self.mark):
+            return stays
+        return f"{stays} and not coalesce(C.O = 'update' and C.V{self._place(self.mark)} = 'vtrue', false)"
 
     def _merge(self, target: str, load_id: str, loaded_at: dt.datetime) -> str:
         names = [quote(name) for name, _ in self._columns()]
@@ -114,7 +135,7 @@ class Changes:
         return (
             f"merge into {target} as T using {self.table} as C on {self._same()} "
             f"when matched and C.O = 'delete' then delete when matched then update set {', '.join(changes)} "
-            f"when not matched and C.O is distinct from 'delete' then insert ({', '.join(names)}) "
+            f"when not matched and {self._appears()} then insert ({', '.join(names)}) "
             f"values ({', '.join(values)})"
         )
 

@@ -34,6 +34,7 @@ class Depot:
     columns: tuple[tuple[str, str], ...] = COLUMNS
     environ: Mapping[str, str] = field(default_factory=dict)
     told: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     def write(self, name: str, data: str | bytes) -> Path:
         """A file of the depot."""
@@ -79,6 +80,7 @@ class Depot:
             git_commit=lambda: None,
         )
         output = run.run(job, context).output
+        self.notes = list(output.get("notes", ()))
         counts = {name: int(output.get(name, 0)) for name in ("read", "loaded", "quarantined")}
         assert counts["read"] == counts["loaded"] + counts["quarantined"]
         assert self.quarantined() - before == counts["quarantined"]

@@ -12,7 +12,7 @@ from typing import Any
 from trunkline.ingest.protocol import Batch, Reach, Since, Table
 from trunkline.project.secrets import Secrets
 from trunkline.warehouse.duckdb import DuckDB, open_duckdb
-from trunkline.warehouse.load import Column, Contract, QueryScan
+from trunkline.warehouse.load import REST, Column, Contract, QueryScan
 from trunkline.warehouse.relation import Relation
 
 
@@ -86,9 +86,18 @@ class World:
         self.loads.append(load)
 
     def rows(self, scan: QueryScan) -> list[Any]:
-        """The rows of a scan, in order: JSON as data, columns as dicts."""
+        """The rows of a scan, in order: JSON as data, columns as dicts; taken apart, without NULLs."""
         found = self.reader.query(scan.sql)
         if scan.shape == "json":
             return [json.loads(line) for (line,) in found]
         names = [name for name, _ in self.reader.describe(scan.sql)]
-        return [dict(zip(names, row, strict=True)) for row in found]
+        rows = [dict(zip(names, row, strict=True)) for row in found]
+        if scan.shape == "columns":
+            return rows
+        return [_whole(row) for row in rows]
+
+
+def _whole(row: dict[str, Any]) -> dict[str, Any]:
+    rest = json.loads(row.pop(REST) or "{}")
+    nested = {name: json.loads(value) for name, value in row.items() if str(value)[:1] in ("[", "{")}
+    return {name: value for name, value in (row | nested | rest).items() if value is not None}

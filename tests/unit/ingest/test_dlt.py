@@ -80,7 +80,7 @@ def test_resources_transformers_incrementals_and_state(tmp_path: Path) -> None:
     assert [row["a"] for row in world.held["s.orders"]] == list(range(30))
     assert world.held["s.orders"][3]["b"] == {"deep": [3]}
     assert sorted(row["a"] for row in world.held["s.lines"]) == list(range(30))  # dlt takes them in turns
-    assert world.held["s.seen"] == [{"a": 1, "b": None}]
+    assert world.held["s.seen"] == [{"a": 1}]
     _load(world)
     assert len(world.held["s.orders"]) == 30  # the incremental lets nothing through that is known
     assert [row["a"] for row in world.held["s.seen"]] == [1, 2]
@@ -171,7 +171,7 @@ def test_a_replaced_resource_starts_with_a_clean_state(tmp_path: Path) -> None:
     for _ in range(2):
         _load(world)
         assert len(world.held["s.orders"]) == 30
-        assert world.held["s.seen"] == [{"a": 1, "b": None}]
+        assert world.held["s.seen"] == [{"a": 1}]
 
 
 @pytest.mark.parametrize(
@@ -199,6 +199,41 @@ def test_what_the_resource_says_of_itself_is_not_passed_over(
     world.tables = (_table("shop", load, key, hints="ignore"),)
     _load(world)
     assert world.held["s.shop"] == [{"a": 1}]
+
+
+HINTED = """
+@dlt.resource(write_disposition="merge", primary_key="a", columns={"gone": {"hard_delete": True}, "B": {%s}})
+def shop():
+    yield [{"a": 1, "B": "x", "gone": False}, {"a": 2, "B": "y", "gone": True}, {"a": 3, "gone": None}]
+    yield {"a": 4, "B": "z", "gone": "2024-05-06"}
+    yield pa.table({"a": [5], "B": ["typed"], "gone": [None]})
+    yield pa.table({"a": [6, 7], "B": ["p", "q"], "gone": [None, 1.5]})
+"""
+
+
+def test_hints_of_a_merge_are_heeded(tmp_path: Path) -> None:
+    """dlt's `hard_delete` and `dedup_sort`, read twice in one process; what sources.yml says comes first."""
+    world = _world(tmp_path, HINTED % "'dedup_sort': 'desc'", _table("shop", "merge", ("a",)))
+    for _ in range(2):
+        pieces = [p for batch in Dlt(world.reach()).batches(world.since(refresh=True)) for p in batch.pieces]
+        assert {piece.order for piece in pieces} == {"b"}
+        _load(world, refresh=True)
+        told = {row["a"]: row.get("$op") for row in world.held["s.shop"]}
+        assert told == {1: None, 2: "delete", 3: None, 4: "delete", 5: None, 6: None, 7: "delete"}
+    for quiet in (_table("shop", "merge", ("a",), hints="ignore"), _table("shop", "replace")):
+        world.tables = (quiet,)
+        _load(world, refresh=True)
+        assert not any("$op" in row for row in world.held["s.shop"])
+
+
+@pytest.mark.parametrize(
+    ("hint", "message"),
+    [("'dedup_sort': 'asc'", "keeps the row with the least 'B'"), ("}, 'at': {'dedup_sort': 'desc'", "sorts by 'at'")],
+)
+def test_hints_that_cannot_be_heeded_are_told(tmp_path: Path, hint: str, message: str) -> None:
+    with pytest.raises(SourceError, match=message) as caught:
+        _load(_world(tmp_path, HINTED % hint, _table("shop", "merge", ("a",))))
+    assert "`hints: ignore`" in str(caught.value.hint)
 
 
 def test_a_name_that_is_no_resource_is_told(tmp_path: Path) -> None:

@@ -54,11 +54,11 @@ class Managing:
         for statement in statements:
             self.world.reader.execute(statement)
 
-    def batches(self) -> list[Batch]:
+    def batches(self, refresh: bool = False) -> list[Batch]:
         reach = self.world.reach()
         source = Managed(reach, sleep=self.slept.append, clock=lambda: sum(self.slept))
         try:
-            found = list(source.batches(self.world.since()))
+            found = list(source.batches(self.world.since(refresh)))
         finally:
             self.notes = source.notes
         for batch in found:
@@ -97,6 +97,25 @@ def test_a_sync_that_runs_already_is_waited_for(fivetran: Fivetran, managing: Ma
     fivetran.script = [{}, DONE]
     assert len(managing.batches()) == 1
     assert "POST /sync" not in _asked(fivetran)
+
+
+def test_a_full_refresh_is_a_historical_sync(fivetran: Fivetran, managing: Managing) -> None:
+    """Not of tables that are not there yet; one that runs is waited for; the end of another sync is not its end."""
+    fivetran.script = [DONE | {"succeeded_at": "2026-11-23T07:00:00Z"}]
+    managing.batches(refresh=True)
+    assert "POST /sync" in _asked(fivetran)
+    fivetran.script = [DONE | {"sync_state": "syncing"}, {}, {"is_historical_sync": False, "sync_state": "scheduled"}]
+    (batch,) = managing.batches(refresh=True)
+    assert _asked(fivetran).count("POST /resync") == 1
+    assert fivetran.asked[-5][:2] == ("POST", "/v1/connections/warm_tea/resync")
+    assert batch.registered[0].rows == 1
+    fivetran.change(sync_state="syncing", is_historical_sync=True)
+    fivetran.script = [{"succeeded_at": "2026-11-24T08:00:00Z", "is_historical_sync": False, "sync_state": "scheduled"}]
+    assert len(managing.batches(refresh=True)) == 1
+    assert _asked(fivetran).count("POST /resync") == 1
+    fivetran.script = [{"failed_at": "2026-11-25T08:00:00Z", "sync_state": "scheduled"}]
+    with pytest.raises(SourceError):
+        managing.batches(refresh=True)
 
 
 def test_waits_grow_to_a_minute_and_end(fivetran: Fivetran, managing: Managing) -> None:

@@ -14,7 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trunkline.ingest.infer import Guess, of_scan, portable
+from trunkline.ingest.infer import Guess, of_scan
+from trunkline.ingest.portable import portable
 from trunkline.warehouse.duckdb import DuckDB, open_duckdb
 from trunkline.warehouse.load import FileScan, QueryScan
 from trunkline.warehouse.load_sql import literal

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from trunkline.errors import ProjectError, SourceError
-from trunkline.ingest.sql_dialect import SourceColumn, split_name
+from trunkline.ingest.sql_dialect import Selection, SourceColumn, split_name
 from trunkline.ingest.sql_mysql import MySQL
 from trunkline.ingest.sql_native import one_select
-from trunkline.ingest.sql_postgres import Postgres, native, unsafe
+from trunkline.ingest.sql_postgres import Postgres, native
 from trunkline.project import yaml
 from trunkline.project.durations import seconds
 from trunkline.project.sources import read_sources
@@ -67,10 +67,13 @@ def test_postgres_values_keep_all_digits(type_: str, expression: str, in_paralle
     assert native(column) == in_parallel
 
 
-def test_a_precise_numeric_is_searched_for_nan() -> None:
-    columns = [SourceColumn("id", "bigint"), SourceColumn("a", "numeric(12,2)")]
-    assert "NaN" not in unsafe(columns[:1], "t")
-    assert "exists(select 1 from t where \"a\" = 'NaN')" in unsafe(columns, "t")
+def test_a_precise_numeric_is_watched_for_nan_and_read_as_it_is() -> None:
+    columns = [SourceColumn("id", "bigint"), SourceColumn("a", "numeric(12,2)"), SourceColumn("b", "numeric")]
+    fast, exact = (Selection(Postgres(), columns, "t", exact).where("id > 1") for exact in (False, True))
+    watch = """case when "a" = 'NaN' then 1 end as "trunkline misread" from t where id > 1"""
+    assert fast == f"""select "id" as "id", "a" as "a", "b"::text as "b", {watch}"""
+    assert exact == """select "id" as "id", "a"::text as "a", "b"::text as "b" from t where id > 1"""
+    assert not Selection(Postgres(), columns[::2], "t", False).watched
 
 
 @pytest.mark.parametrize(

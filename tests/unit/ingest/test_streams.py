@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -190,9 +191,16 @@ def test_typed_rows_stay_typed_and_keep_their_place_among_others(tmp_path: Path)
     for batch in _batches(world, lambda _: events):
         order += [(piece.scan.shape, world.reader.describe(piece.scan.sql)) for piece in batch.pieces]  # type: ignore[union-attr]
         world._commit(batch)
-    assert [shape for shape, _ in order] == ["columns", "json", "columns", "json"][-len(order) :]
+    assert [shape for shape, _ in order] == ["columns", "apart", "columns", "json"][-len(order) :]
     assert order[-2][1] == [("a", "INTEGER"), ("b", "VARCHAR")]
     assert _numbers(world) == [1, 2, 3, 1, 2, 4, 5]
+
+
+def test_a_sample_is_whole_whatever_the_contract_says(world: World) -> None:
+    for sample, shape in ((False, "apart"), (True, "json")):
+        reading = batches(replace(world.reach(), sample=sample), world.since(), lambda: [Rows("s.t", {"a": 1, "c": 2})])
+        (batch,) = reading
+        assert batch.pieces[-1].scan.shape == shape  # type: ignore[union-attr]
 
 
 def test_one_huge_table_is_taken_apart(world: World) -> None:

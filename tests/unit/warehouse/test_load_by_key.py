@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ from hypothesis import strategies as st
 from trunkline.errors import ContractError, EngineError, SourceError
 from trunkline.testing import load_cases as cases
 from trunkline.testing.load_cases import Model, Table
-from trunkline.warehouse.duckdb import DuckDB
+from trunkline.warehouse import merge_sql
+from trunkline.warehouse.duckdb import DuckDB, open_duckdb
 from trunkline.warehouse.load import Column, Contract, FileScan, LoadCounts
 
 _ID, _A, _B = Column("id", "integer"), Column("a", "integer"), Column("b", "varchar")
@@ -57,6 +59,28 @@ def test_updates_come_in_the_order_of_a_column(table: Table) -> None:
         ]
     )
     assert held.rows() == [(1, 3, "two", 3), (2, 2, None, 2)]
+
+
+def test_updates_find_room_on_the_disk(tmp_path: Path) -> None:
+    """More of them than there is memory, half of them of keys that have several."""
+    file, names = str(tmp_path / "rows.parquet"), ("id", "a", "b", "c", "d")
+    texts = ", ".join(f"md5(i::varchar) || md5((-i)::varchar) as c{i}" for i in range(1, 5))
+    with closing(open_duckdb({"path": str(tmp_path / "t.duckdb")}, tmp_path)) as engine:
+        engine.execute(
+            f"copy (select if(i % 2 = 0, i, i % 30000) as c0, {texts}, null::varchar as x, 'update' as o, "
+            f"'1' || i % 2 || '111' as p from range(500000) t(i)) to '{file}' (row_group_size 20000)"
+        )
+        olds = ", ".join(f"'old' as {name}" for name in names[1:])
+        engine.execute(f"create table t as select 0::bigint as id, {olds}, null::json as _extra")
+        engine.execute("set threads = 2")
+        engine.execute("set memory_limit = '150MB'")
+        rows = f"(select file_row_number as n, * from read_parquet('{file}', file_row_number = true))"
+        changes = merge_sql.Changes(rows, names, (0,))
+        engine.execute(changes.repeated())
+        engine.execute(changes.patched("t", repeated=True))
+        assert engine.query(changes.twice()) == []
+        counted = f"select count(*), count(c1), count(c2), count_if(c1 = 'old') from {merge_sql.CHANGED}"
+        assert engine.query(counted) == [(265000, 15001, 265000, 1)]
 
 
 def test_rows_come_in_the_order_of_their_files(table: Table) -> None:
