@@ -44,6 +44,8 @@ bench: $(STAMP_BENCH) ## the benchmarks beside their limits and peers
 	$(BIN)/python benchmarks/serving.py
 	$(BIN)/python benchmarks/functions.py
 	$(BIN)/python benchmarks/predict.py
+	$(BIN)/python benchmarks/datasets.py
+	$(BIN)/python benchmarks/feeding.py
 
 lock: ## resolve every version anew and write the constraints files
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed" >&2; exit 1; }

@@ -18,9 +18,32 @@ In its `sources/*.py`:
         for page in pages(url, after=since):
             yield page["orders"]
             yield tl.Checkpoint(page["next"])
+
+In a notebook, once `trunkline run` has built it:
+
+    tl.open(".").dataset("flights").train.torch(batch_size=4096)
 """
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 from trunkline.project import split
 from trunkline.project.declare import Checkpoint, Dataset, Model, Source, Trial, model, source
 
-__all__ = ["Checkpoint", "Dataset", "Model", "Source", "Trial", "model", "source", "split"]
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from trunkline.notebook import OpenProject
+
+__all__ = ["Checkpoint", "Dataset", "Model", "Source", "Trial", "model", "open", "source", "split"]
+
+
+def open(path: Path | str = ".") -> OpenProject:
+    """The project in `path` or above it, for reading its datasets. Raises ProjectError if there is none.
+
+    `open(".").dataset("flights").train.arrow()` is a part as an Arrow table.
+    """
+    from trunkline.notebook import open_project
+
+    return open_project(path)

@@ -6,12 +6,13 @@ import datetime as dt
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 from trunkline.graph.step import Step
 from trunkline.ledger.ledger import Ledger
+from trunkline.project.config import Datasets
 from trunkline.project.secrets import Secrets
 from trunkline.registry.protocol import Registry
 from trunkline.warehouse.protocol import Observable, Warehouse
@@ -51,7 +52,8 @@ class StepContext:
     """The seams of one command: opened once by the runner, shared by its steps, closed by the runner.
 
     `registry` is a function because opening one loads MLflow: only steps that need it call it. `vault_key` gives the
-    key of the sealed parts; only the step that seals and the gate call it. `threads` is how many a trainer may use.
+    key of the sealed parts; only the step that seals and the gate call it. `threads` is how many a trainer may use;
+    `datasets` says where datasets are published.
     """
 
     root: Path
@@ -68,6 +70,7 @@ class StepContext:
     seed: int = 1
     threads: int = 1
     experiment: str = "trunkline"
+    datasets: Datasets = field(default_factory=Datasets)
 
     @property
     def state(self) -> Path:

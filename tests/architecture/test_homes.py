@@ -18,7 +18,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     "fivetran_connector_sdk": ("ingest/fivetran_host.py",),
     "granian": ("serving/server.py",),
     "grpc": ("ingest/fivetran_host.py",),
-    "lightgbm": ("training/lightgbm.py",),
+    "lightgbm": ("training/lightgbm.py", "datasets/adversarial.py"),
     "mlflow": ("registry/mlflow.py",),
     "onnxmltools": ("training/lightgbm.py",),
     "onnxruntime": ("models/runtime.py",),

@@ -20,6 +20,10 @@ def test_commands_and_tables_are_completed(fresh_shop: Project) -> None:
     assert _tab(fresh_shop, "quarantine", "show", "shop.") == ["shop.orders"]
     assert _tab(fresh_shop, "audit", "ord") == ["orders"]
     assert _tab(fresh_shop, "ingest", "--full") == ["--full-refresh"]
+    for build in ("mart/0123456789abcdef", "mart/fedcba9876543210", "other/0011223344556677", "mart/.0123.77"):
+        (fresh_shop.root / ".trunkline" / "datasets" / build).mkdir(parents=True)
+    assert _tab(fresh_shop, "dataset", "show", "") == ["mart", "other"]
+    assert _tab(fresh_shop, "dataset", "diff", "mart@") == ["mart@01234567", "mart@fedcba98"]
 
 
 @pytest.mark.parametrize("damage", ["sources: [", "sources: [{name: shop, tables: [{meta: {trunkline: {}}}]}]"])

@@ -130,7 +130,7 @@ def test_the_whole_line(shop: Project) -> None:
     shop.edit("deploy/returns.yml", "p99_ms: 25", "p99_ms: 2000")  # other tests run beside it: no claim on time here
     gate = shop.run("gate", "returns", "--json").data
     assert gate["passed"], gate
-    assert gate["looks"] == 1
+    assert (gate["looks"], gate["budget"], gate["ladder"], gate["withheld"]) == (1, 100, False, [])
     low, high = gate["metrics"]["roc_auc"][1:]
     assert 0.6 < low < gate["metrics"]["roc_auc"][0] < high < 0.85
     assert "0 of" in next(rule["why"] for rule in gate["rules"] if rule["rule"] == "parity")
@@ -139,7 +139,13 @@ def test_the_whole_line(shop: Project) -> None:
     assert shop.run("promote", "returns", "--json").data["model"] == gate["candidate"]
     after = (shop.root / "deploy" / "returns.yml").read_text()
     assert after == before.replace("model: null", f"model: {gate['candidate']}")
-    assert shop.sql("select deployment, candidate from lake.trunkline.looks") == [("returns", gate["candidate"])]
+    assert "This is look 1 of 100" in (shop.root / gate["report"]).read_text()
+    ((who, deployment, candidate, digest, released),) = shop.sql(
+        "select who, deployment, candidate, sha256, released from lake.trunkline.looks"
+    )
+    assert (bool(who), deployment, candidate, len(digest)) == (True, "returns", gate["candidate"], 64)
+    shown = {name: [m["value"], m["low"], m["high"]] for name, m in json.loads(released)["metrics"].items()}
+    assert shown == gate["metrics"]
     assert shop.sql("select passed from lake.trunkline.verdicts") == [(True,)]
     _serve_and_ask(shop, gate["candidate"])
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from trunkline.cli.completion import source_tables
-from trunkline.cli.options import common, session
+from trunkline.cli.options import Age, common, session
 from trunkline.cli.show import Show
 
 if TYPE_CHECKING:
@@ -22,18 +21,6 @@ _EPILOG = (
     "Examples: trunkline audit nyc.flights · trunkline audit flights --load-of flight_id=17 · "
     "trunkline audit flights --row \"month = 2 and carrier = 'UA'\" · trunkline audit --orphans --older-than 7d"
 )
-_UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
-
-
-class _Age(click.ParamType[dt.timedelta]):
-    name = "age"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> dt.timedelta:
-        """`90m`, `12h`, `7d`, `2w`."""
-        found = re.fullmatch(r"(\d{1,5})\s*([mhdw])[a-z]*", str(value).strip().lower())
-        if not found:
-            self.fail(f"{value!r} is no age: say 90m, 12h, 7d or 2w", param, ctx)
-        return dt.timedelta(**{_UNITS[found[2]]: int(found[1])})
 
 
 @click.command(epilog=_EPILOG)
@@ -43,7 +30,7 @@ class _Age(click.ParamType[dt.timedelta]):
 @click.option("--files", "with_files", is_flag=True, help="List the files of every load, with size and hash.")
 @click.option("--orphans", is_flag=True, help="Instead: Parquet files in the lake that no table knows.")
 @click.option("--delete", is_flag=True, help="With --orphans: delete them.")
-@click.option("--older-than", type=_Age(), default="7d", show_default=True, help="With --orphans: their age, at least.")
+@click.option("--older-than", type=Age(), default="7d", show_default=True, help="With --orphans: their age, at least.")
 @common
 def command(table: str | None, project: Path | None, target: str | None, as_json: bool, **asked: Any) -> None:
     """Show the loads of TABLE and check that their counts add up with the rows it holds.

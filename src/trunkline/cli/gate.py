@@ -38,12 +38,18 @@ def command(
 
 
 def _show(show: Show, gated: Gated, root: Path) -> None:
-    quality = gated.result.report.evidence.quality
+    quality, looks = gated.result.report.evidence.quality, gated.result.report.looks
+    assert looks is not None
     against = f"against {gated.champion}" if gated.champion else "with no other champion to beat"
-    show.line(f"{gated.candidate} {against}, look {gated.looks} at this sealed part")
-    found = [(m.name, m.candidate) for m in quality.metrics]
-    rows = [[name, f"{e.value:.4f}", f"{e.low:.4f} to {e.high:.4f}"] for name, e in found]
+    show.line(f"{gated.candidate} {against}, {looks} at this sealed part")
+    found = [(m.name, m.candidate, m.name in looks.withheld) for m in quality.metrics]
+    rows = [
+        [name, f"{e.value:.4f}", f"{e.low:.4f} to {e.high:.4f}{'  the best shown so far' if withheld else ''}"]
+        for name, e, withheld in found
+    ]
     show.table(["sealed test part", f"n={quality.rows:,}", "95% interval"], rows, right=(1,))
+    if looks.ladder:
+        show.line("  few looks are left: a score is shown if it beats the best one by a standard error (docs/vault.md)")
     latency = gated.result.report.evidence.latency
     if latency:
         show.line(f"  one row: p50 {latency.p50_ms:.2f} ms, p99 {latency.p99_ms:.2f} ms from the real server")
@@ -59,7 +65,10 @@ def _show(show: Show, gated: Gated, root: Path) -> None:
             "candidate": gated.candidate,
             "champion": gated.champion,
             "look_id": gated.look_id,
-            "looks": gated.looks,
+            "looks": looks.number,
+            "budget": looks.budget,
+            "ladder": looks.ladder,
+            "withheld": list(looks.withheld),
             "metrics": {m.name: [m.candidate.value, m.candidate.low, m.candidate.high] for m in quality.metrics},
             "latency": {"p50_ms": latency.p50_ms, "p99_ms": latency.p99_ms} if latency else None,
             "rules": [{"rule": r.name, "status": r.status, "why": r.why} for r in gated.result.verdict.rules],

@@ -22,7 +22,7 @@ COMMANDS = {
     "quarantine": ("quarantine:command", "Rows that did not fit their contract: list, show, export, resubmit."),
     "audit": ("audit:command", "Loads of a table: counts, files, hashes, and which load a row came from."),
     "build": ("stages:build", "Build and test the dbt models that are stale."),
-    "dataset": ("stages:dataset", "Build the datasets that are stale; the test part is sealed."),
+    "dataset": ("dataset:command", "Build the datasets that are stale; list, show, diff, verify, gc."),
     "train": ("stages:train", "Train the models that are stale and register their bundles."),
     "tune": ("tune:command", "Search a model's parameters with Optuna, then train the best."),
     "compare": ("compare:command", "Compare feature groups and estimators on the validation part."),

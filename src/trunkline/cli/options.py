@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime as dt
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +16,7 @@ if TYPE_CHECKING:
     from trunkline.orchestration.session import Session
 
 F = TypeVar("F", bound=Callable[..., Any])
-
+_UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 _json = click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of text.")
 _project = click.option(
@@ -51,3 +53,16 @@ def session(project: Path | None, target: str | None, show: Show) -> Iterator[Se
 
     with open_session(root_of(project), target, show.progress) as opened:
         yield opened
+
+
+class Age(click.ParamType[dt.timedelta]):
+    """A span of time that something is old."""
+
+    name = "age"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> dt.timedelta:
+        """`90m`, `12h`, `7d`, `2w`."""
+        found = re.fullmatch(r"(\d{1,5})\s*([mhdw])[a-z]*", str(value).strip().lower())
+        if not found:
+            self.fail(f"{value!r} is no age: say 90m, 12h, 7d or 2w", param, ctx)
+        return dt.timedelta(**{_UNITS[found[2]]: int(found[1])})

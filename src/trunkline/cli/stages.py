@@ -1,4 +1,4 @@
-"""`trunkline build`, `dataset`, `train`: `run`, held to one stage."""
+"""`trunkline build`, `train`, `dataset build`: `run`, held to one stage."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from trunkline.cli.options import common
 from trunkline.cli.running import run_steps
 
 
-def _stage(name: str, kinds: tuple[str, ...], text: str, examples: str) -> click.Command:
+def stage(name: str, kinds: tuple[str, ...], text: str, examples: str) -> click.Command:
+    """The command that runs the stale steps of `kinds`."""
+
     @click.command(name, help=f"{text}\n\nSELECT as in `trunkline plan`.", epilog=f"Examples: {examples}")
     @click.argument("select", nargs=-1)
     @click.option("--force", is_flag=True, help="Run even what is fresh.")
@@ -21,19 +23,13 @@ def _stage(name: str, kinds: tuple[str, ...], text: str, examples: str) -> click
     return command
 
 
-build = _stage(
+build = stage(
     "build",
     ("build", "test"),
     "Build and test the dbt models that are stale, in one dbt invocation.",
     "trunkline build · trunkline build stg_flights+",
 )
-dataset = _stage(
-    "dataset",
-    ("dataset",),
-    "Build the datasets that are stale: one snapshot, split in the warehouse, the test part sealed.",
-    "trunkline dataset · trunkline dataset flight_features",
-)
-train = _stage(
+train = stage(
     "train",
     ("train",),
     "Train the models that are stale, with the best known parameters, and register their bundles.",

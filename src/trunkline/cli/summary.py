@@ -62,4 +62,9 @@ def _verdict(show: Show, verdict: Mapping[str, Any]) -> None:
     value, low, high = metrics.get("roc_auc", [float("nan")] * 3)
     served = f"; one row p50 {metrics['p50_ms']:.2f} ms, p99 {metrics['p99_ms']:.2f} ms" if "p50_ms" in metrics else ""
     auc = f"roc_auc {value:.4f} ({low:.4f} to {high:.4f}) on the sealed test part"
-    show.line(f"gate of {verdict['deployment']}: {verdict['candidate']} {word}, {auc}{served}", bold=True)
+    looks = metrics.get("looks")
+    look = f", look {looks['number']} of {looks['budget']}" if looks else ""
+    withheld = " (the best shown so far: its own is withheld)" if looks and "roc_auc" in looks["withheld"] else ""
+    show.line(
+        f"gate of {verdict['deployment']}: {verdict['candidate']} {word}, {auc}{withheld}{look}{served}", bold=True
+    )

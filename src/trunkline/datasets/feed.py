@@ -1,64 +1,249 @@
-"""From a dataset's files to Arrow tables. The sealed part is reached by `open_sealed` alone, which records the look."""
+"""From a dataset's files to Arrow, and by an encoder to the rows that models train on.
+
+The sealed part is reached by `sealed.open_sealed` alone, which records the look.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, Self
 
-from trunkline.context import StepContext
+import numpy as np
+
+from trunkline.datasets.batches import Span
+from trunkline.datasets.holding import hold
 from trunkline.datasets.manifest import Manifest
 from trunkline.datasets.run import folder
-from trunkline.datasets.vault import sealed_file
-from trunkline.errors import DatasetError, EngineError
-from trunkline.ledger.ids import new_id
+from trunkline.errors import DatasetError, did_you_mean
 from trunkline.project.files import check_content
-from trunkline.warehouse.protocol import ParquetWriter
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
     import pyarrow as pa
 
+__all__ = [
+    "Encoded", "OpenPart", "Part", "RowEncoder", "Stretch", "TablePart", "Target", "open_part",
+    "read_part", "whole",
+]  # fmt: skip
 
-def read_part(state: Path, manifest: Manifest, part: str) -> pa.Table:
-    """An open part (train or validation) as one Arrow table. The sealed part is refused.
+_PIECE = 65_536  # rows of a record batch: a dozen columns of them stay in the processor's cache
+
+
+class Part(Protocol):
+    """Rows of a dataset in blocks. Any number of threads may read at once."""
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The columns and their types."""
+
+    @property
+    def sizes(self) -> Sequence[int]:
+        """The rows of each block."""
+
+    def read(self, spans: Sequence[Span], columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        """The rows of `spans`, one after the other, and no other columns."""
+
+
+class RowEncoder(Protocol):
+    """Turns rows into what models take. `trunkline.models.encoder.Encoder` is one."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The columns it reads, one a column of the matrix."""
+
+    def encode_into(self, rows: pa.RecordBatch, out: npt.NDArray[np.float32]) -> None:
+        """Write `rows` to `out`, float32 [n, d], NaN for missing."""
+
+    def subset(self, names: Iterable[str]) -> Self:
+        """The encoder of only `names`, in that order."""
+
+
+@dataclass(frozen=True)
+class OpenPart:
+    """A Parquet file that is what it was when it was made; its blocks are the file's row groups."""
+
+    path: Path
+
+    @cached_property
+    def _metadata(self) -> pa.parquet.FileMetaData:
+        import pyarrow.parquet as pq
+
+        return pq.read_metadata(self.path)
+
+    @property
+    def schema(self) -> pa.Schema:
+        """As the file has it."""
+        return self._metadata.schema.to_arrow_schema()
+
+    @cached_property
+    def sizes(self) -> tuple[int, ...]:
+        """The rows of each row group."""
+        return tuple(self._metadata.row_group(group).num_rows for group in range(self._metadata.num_row_groups))
+
+    def read(self, spans: Sequence[Span], columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        """Piece by piece: about `_PIECE` rows are in memory, beside the pages they are decoded from."""
+        import pyarrow.parquet as pq
+
+        with pq.ParquetFile(self.path, metadata=self._metadata) as file:
+            for block, start, stop in spans:
+                place = 0
+                for piece in file.iter_batches(_PIECE, row_groups=[block], columns=list(columns)):
+                    wanted = piece.slice(max(start - place, 0), max(stop - max(start, place), 0))
+                    place += piece.num_rows
+                    if wanted.num_rows:
+                        yield wanted
+                    if place >= stop:
+                        break
+
+
+@dataclass(frozen=True)
+class TablePart:
+    """A table that is in memory, as a part."""
+
+    table: pa.Table
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The table's."""
+        return self.table.schema
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Pieces of equal size, but for the last."""
+        rows = self.table.num_rows
+        return tuple(min(_PIECE, rows - start) for start in range(0, rows, _PIECE))
+
+    def read(self, spans: Sequence[Span], columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        """Without a copy."""
+        picked = self.table.select(list(columns))
+        for block, start, stop in spans:
+            yield from picked.slice(block * _PIECE + start, stop - start).to_batches()
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """The rows [first, end) of several parts, one after the other, as a part: one side of a fold."""
+
+    parts: tuple[Part, ...]
+    first: int
+    end: int
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The first part's."""
+        return self.parts[0].schema
+
+    @cached_property
+    def _spans(self) -> tuple[tuple[Part, Span], ...]:
+        found, place = [], 0
+        for part in self.parts:
+            for block, size in enumerate(part.sizes):
+                start, stop = max(self.first - place, 0), min(self.end - place, size)
+                if start < stop:
+                    found.append((part, Span(block, start, stop)))
+                place += size
+        return tuple(found)
+
+    @cached_property
+    def sizes(self) -> tuple[int, ...]:
+        """The rows of each block that lie in the stretch."""
+        return tuple(span.stop - span.start for _, span in self._spans)
+
+    def read(self, spans: Sequence[Span], columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        """As the parts read."""
+        for block, start, stop in spans:
+            part, whole = self._spans[block]
+            yield from part.read([Span(whole.block, whole.start + start, whole.start + stop)], columns)
+
+
+@dataclass(frozen=True)
+class Target:
+    """The column to learn, as float32: a boolean as 0 and 1, a number as it is, a text as its place in `classes`."""
+
+    name: str
+    classes: tuple[str, ...] = ()
+
+    def values(self, column: pa.Array) -> npt.NDArray[np.float32]:
+        """float32 [n]. Raises DatasetError for null, for a type that is none of those, and for an unknown class."""
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        kind = column.type
+        if column.null_count:
+            raise DatasetError(
+                f"the target {self.name!r} is null in {column.null_count} rows",
+                hint=f"leave them out in the dbt model: `where {self.name} is not null`",
+            )
+        if pa.types.is_boolean(kind):
+            column = column.cast(pa.uint8())
+        elif pa.types.is_string(kind) or pa.types.is_large_string(kind):
+            column = pc.index_in(column, pa.array(self.classes, kind))
+            if column.null_count:
+                raise DatasetError(f"the target {self.name!r} has a class that is not in {list(self.classes)}")
+        elif not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)):
+            raise DatasetError(f"the target {self.name!r} has type {kind}", hint="make it a boolean, a number or text")
+        values: npt.NDArray[np.float32] = column.cast(pa.float64()).to_numpy(zero_copy_only=False).astype(np.float32)
+        return values
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A part as the blocks that `trunkline.datasets.batches` makes batches of: encoded as they are read."""
+
+    part: Part
+    encoder: RowEncoder
+    target: Target
+
+    @property
+    def sizes(self) -> Sequence[int]:
+        """The part's."""
+        return self.part.sizes
+
+    @property
+    def width(self) -> int:
+        """One column for each that the encoder reads."""
+        return len(self.encoder.names)
+
+    def fill(self, spans: Sequence[Span], x: npt.NDArray[np.float32], y: npt.NDArray[np.float32]) -> None:
+        """Write the rows of `spans` to `x` and `y`."""
+        there = self.part.schema.names
+        for name in (*self.encoder.names, self.target.name):
+            if name not in there:
+                raise DatasetError(f"the dataset has no column {name!r}.{did_you_mean(name, there)}")
+        place = 0
+        for rows in self.part.read(spans, (*self.encoder.names, self.target.name)):
+            end = place + rows.num_rows
+            self.encoder.encode_into(rows, x[place:end])
+            y[place:end] = self.target.values(rows.column(self.target.name))
+            place = end
+
+
+def whole(part: Part) -> tuple[Span, ...]:
+    """The spans of all rows."""
+    return tuple(Span(block, 0, size) for block, size in enumerate(part.sizes))
+
+
+def open_part(state: Path, manifest: Manifest, part: str) -> OpenPart:
+    """An open part (train or validation), checked once, here. The sealed part is refused.
 
     Raises `IntegrityError` if the file is not the one the dataset was made with.
     """
-    import pyarrow.parquet as pq
-
-    file = manifest.parts[part].file
-    if file is None:
+    record = manifest.parts[part]
+    if record.file is None:
         raise DatasetError(
             f"the {part} part of {manifest.name!r} is sealed: only `trunkline gate` reads it, and each look is counted"
         )
-    path = folder(state, manifest.name, manifest.dataset_id) / file
-    check_content(path, manifest.parts[part].file_digest)
-    return pq.read_table(path)
+    path = folder(state, manifest.name, manifest.dataset_id) / record.file
+    hold(path.parent)
+    check_content(path, record.file_digest)
+    return OpenPart(path)
 
 
-def open_sealed(
-    ctx: StepContext, manifest: Manifest, *, deployment: str, candidate: str, sha256: str
-) -> tuple[str, pa.Table]:
-    """The sealed part, and the id of the look. The look is in the ledger before the first row is read."""
-    if not isinstance(ctx.warehouse, ParquetWriter):
-        raise EngineError(f"the {ctx.warehouse.name} warehouse cannot read sealed files yet")
-    path = sealed_file(ctx.state, manifest.name, manifest.dataset_id)
-    if not path.exists():
-        raise DatasetError(f"the sealed part of {manifest.name!r} is not at {path}", hint="`trunkline run` builds it")
-    check_content(path, manifest.parts["test"].file_digest)
-    look_id = new_id("look")
-    with ctx.warehouse.transaction():
-        ctx.ledger.add(
-            "looks",
-            [
-                {
-                    "look_id": look_id,
-                    "dataset_id": manifest.dataset_id,
-                    "deployment": deployment,
-                    "candidate": candidate,
-                    "sha256": sha256,
-                    "who": ctx.who,
-                    "looked_at": ctx.now(),
-                }
-            ],
-        )
-    return look_id, ctx.warehouse.read_sealed(path, ctx.vault_key())
+def read_part(state: Path, manifest: Manifest, part: str) -> pa.Table:
+    """An open part as one Arrow table. Raises as `open_part` does."""
+    import pyarrow.parquet as pq
+
+    return pq.read_table(open_part(state, manifest, part).path)

@@ -1,7 +1,8 @@
 """The vault: where the sealed test part lies encrypted, and its key.
 
 The key is not in the project: it comes from `TRUNKLINE_VAULT_KEY` (32 bytes, base64) or from a file of mode 0600
-under the user's configuration folder, made on first use. Training code is never handed it.
+under the user's configuration folder, made on first use. Training code is never handed it: it runs in a process of its
+own, to which key and vault are refused (`project/apart.py`).
 """
 
 from __future__ import annotations
@@ -15,21 +16,21 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from trunkline.errors import UserError
+from trunkline.project.hidden import KEY, key_folder, vault_folder
 from trunkline.warehouse.protocol import SEALED_KEY_BYTES
 
 
 def sealed_file(state: Path, name: str, dataset_id: str) -> Path:
     """Where the sealed part of a dataset lies."""
-    return state / "vault" / name / f"{dataset_id[:16]}.parquet"
+    return vault_folder(state) / name / f"{dataset_id[:16]}.parquet"
 
 
 def vault_key(environ: Mapping[str, str]) -> bytes:
     """The key, made if there is none yet. Raises `UserError` for a malformed or a readable-by-others key."""
-    text = environ.get("TRUNKLINE_VAULT_KEY")
+    text = environ.get(KEY)
     if text:
-        return _decode(text, "TRUNKLINE_VAULT_KEY")
-    folder = Path(environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "trunkline"
-    path = folder / "vault.key"
+        return _decode(text, KEY)
+    path = key_folder(environ) / "vault.key"
     if not path.exists():
         _make(path)
     if stat.S_IMODE(path.stat().st_mode) & 0o077:

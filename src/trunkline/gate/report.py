@@ -34,6 +34,19 @@ class Phase:
 
 
 @dataclass(frozen=True)
+class Looks:
+    """Which look at the sealed part this is, of how many; whether the Ladder shows its scores, what it withholds."""
+
+    number: int
+    budget: int
+    ladder: bool
+    withheld: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return f"look {self.number} of {self.budget}"
+
+
+@dataclass(frozen=True)
 class Report:
     """Everything that is said about one look at the test part.
 
@@ -47,6 +60,7 @@ class Report:
     evidence: Evidence
     phases: tuple[Phase, ...] = ()
     provenance: Mapping[str, str] = field(default_factory=dict)
+    looks: Looks | None = None
 
 
 def to_json(report: Report) -> dict[str, object]:
@@ -70,6 +84,7 @@ def to_markdown(report: Report) -> str:
     verdict = "**The gate passes.**" if report.verdict.passed else "**The gate does not pass.**"
     lines = [f"## Gate of {code(report.deployment)}", "", f"{verdict} {_counts(report.verdict)}", ""]
     lines += _identities(report)
+    lines += _looks(report.looks)
     lines += ["", "### Rules", "", *_rules(report.verdict)]
     lines += ["", "### Quality on the sealed test part", "", *_quality(report.evidence.quality)]
     if report.evidence.quality.slices:
@@ -100,6 +115,21 @@ def _identities(report: Report) -> list[str]:
     if report.provenance:
         known = [f"{code(name)} {code(value)}" for name, value in sorted(report.provenance.items())]
         lines += ["", f"Rests on {', '.join(known)}."]
+    return lines
+
+
+def _looks(looks: Looks | None) -> list[str]:
+    if looks is None:
+        return []
+    lines = ["", f"This is {looks} at the sealed test part."]
+    if looks.ladder:
+        lines[1] += (
+            " Few are left: a score is shown only if it beats the best shown so far by more than its standard error"
+            " (the Ladder of Blum & Hardt, 2015); else that best stands in its place. Slices and calibration are left"
+            " out."
+        )
+        withheld = ", ".join(map(code, looks.withheld)) or "none"
+        lines += ["", f"Withheld scores: {withheld}."]
     return lines
 
 
@@ -173,6 +203,8 @@ def _calibration(calibration: Calibration) -> list[str]:
         ]
         for found in calibration.bins
     ]
+    if not rows:
+        return ["Left out."]
     return [
         f"Expected calibration error {calibration.ece:.4f}. The bar is the observed rate, its line the mean score.",
         "",

@@ -12,13 +12,15 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from trunkline.datasets.sealed import Standing
 from trunkline.gate.evidence import Evidence, Latency, Parity
 from trunkline.gate.latency import Load, Target, measure
 from trunkline.gate.metrics import Floats, Ints
 from trunkline.gate.parity import compare
 from trunkline.gate.policy import GatePolicy
 from trunkline.gate.quality import measure_quality
-from trunkline.gate.report import Identity, Phase, Report, to_json, to_markdown
+from trunkline.gate.release import Released, release
+from trunkline.gate.report import Identity, Looks, Phase, Report, to_json, to_markdown
 from trunkline.gate.rows import json_rows, outcomes, slice_column
 from trunkline.gate.verdict import Verdict, judge
 
@@ -57,7 +59,8 @@ class GateRequest:
     """One gate. `table` is the sealed part with `target` and all inputs; it is read, never kept.
 
     `servers` starts the real servers with exactly these bundles and stops them at its end; None: none is measured.
-    `directory` receives `report.md` and `gate.json`. `rows_sent` distinct rows are sent to the servers.
+    `directory` receives `report.md` and `gate.json`. `rows_sent` distinct rows are sent to the servers. `standing` says
+    which look it is: without one, everything is shown.
     """
 
     deployment: str
@@ -72,13 +75,15 @@ class GateRequest:
     rows_sent: int = 1000
     seed: int = 0
     provenance: Mapping[str, str] = field(default_factory=dict)
+    standing: Standing | None = None
 
 
 @dataclass(frozen=True)
 class GateResult:
-    """The verdict, and where its report lies."""
+    """The verdict, and where its report lies. Everything in it may be shown: `released` says what is withheld."""
 
     report: Report
+    released: Released
     markdown: Path
     json: Path
 
@@ -112,16 +117,22 @@ def run(request: GateRequest, progress: Callable[[str], None] = lambda text: Non
         quality = measure_quality(outcome, candidate, champion, slices, seed=request.seed)
     served = _serve(request, candidate, clock) if request.servers is not None else _Served()
     evidence = Evidence(quality, served.latency, served.champion_latency, served.parity)
+    released = release(evidence, judge(evidence, request.policy), request.standing)
     report = Report(
         deployment=request.deployment,
         candidate=_identity(request.candidate),
         champion=_identity(request.champion) if request.champion else None,
-        verdict=judge(evidence, request.policy),
-        evidence=evidence,
+        verdict=released.verdict,
+        evidence=released.evidence,
         phases=tuple(clock.phases),
         provenance=request.provenance,
+        looks=_looks(request.standing, released),
     )
-    return _write(report, request.directory)
+    return _write(report, released, request.directory)
+
+
+def _looks(standing: Standing | None, released: Released) -> Looks | None:
+    return Looks(standing.look, standing.budget, standing.low, released.withheld) if standing else None
 
 
 @dataclass(frozen=True)
@@ -157,12 +168,12 @@ def _identity(contender: Contender) -> Identity:
     return Identity(contender.reference, contender.sha256)
 
 
-def _write(report: Report, directory: Path) -> GateResult:
+def _write(report: Report, released: Released, directory: Path) -> GateResult:
     directory.mkdir(parents=True, exist_ok=True)
     markdown, data = directory / "report.md", directory / "gate.json"
     markdown.write_text(to_markdown(report), "utf-8")
     data.write_text(json.dumps(to_json(report), indent=1, allow_nan=False, ensure_ascii=False) + "\n", "utf-8")
-    return GateResult(report, markdown, data)
+    return GateResult(report, released, markdown, data)
 
 
 class _Clock:

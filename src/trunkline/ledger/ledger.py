@@ -69,6 +69,13 @@ class Ledger:
         self._there = None
         return not there
 
+    def complete(self, table: str) -> None:
+        """Add the columns that a table of an older ledger lacks. Outside a transaction, as `prepare`."""
+        self.prepare()
+        there = {name.lower() for name, _ in self._warehouse.columns(relation(table))}
+        if {name for name, _ in TABLES[table]} - there:
+            self._records().create(relation(table), TABLES[table])
+
     def add(self, table: str, rows: Sequence[Mapping[str, Any]]) -> None:
         """Append rows, given as column → value; JSON columns take plain data, columns left out are NULL."""
         if not rows:
@@ -117,6 +124,13 @@ class Ledger:
             "where table_name = ? and resolved_by is null and load_id <> ?",
             [load_id, source, load_id],
         )
+
+    def release(self, look_id: str, released: Mapping[str, Any]) -> None:
+        """Keep with a look what was shown of it."""
+        (row,) = self.read("looks", "where look_id = ?", [look_id])
+        with self._warehouse.transaction():
+            self._warehouse.execute(f"delete from {self.table('looks')} where look_id = ?", [look_id])
+            self.add("looks", [{**row, "released": released}])
 
     # -- reading
 

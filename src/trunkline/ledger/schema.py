@@ -92,7 +92,8 @@ TABLES: dict[str, tuple[tuple[str, str], ...]] = {
         ("metrics", "json"),
         ("created_at", "timestamptz"),
     ),
-    # one read of a sealed test part, written before the read
+    # one read of a sealed test part, written before the read; `sealed_id` is the part as it was asked for, by which
+    # looks are counted, `content` the hash of its rows, `released` (after the gate) the metrics that were shown
     "looks": (
         ("look_id", "varchar"),
         ("dataset_id", "varchar"),
@@ -101,6 +102,9 @@ TABLES: dict[str, tuple[tuple[str, str], ...]] = {
         ("sha256", "varchar"),
         ("who", "varchar"),
         ("looked_at", "timestamptz"),
+        ("sealed_id", "varchar"),
+        ("content", "varchar"),
+        ("released", "json"),
     ),
     "verdicts": (
         ("look_id", "varchar"),

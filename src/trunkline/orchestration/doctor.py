@@ -15,6 +15,7 @@ from msgspec import to_builtins
 from trunkline.errors import TrunklineError
 from trunkline.orchestration.functions import list_functions
 from trunkline.orchestration.session import open_session
+from trunkline.project.confined import means
 from trunkline.project.load import Project
 from trunkline.project.references import references
 from trunkline.project.secrets import Secrets
@@ -76,6 +77,18 @@ def _keys() -> Iterator[Finding]:
         yield Finding("ok", "the vault's key is there and private")
 
     yield from _attempt("vault", check)
+    yield _confinement()
+
+
+def _confinement() -> Finding:
+    """What keeps training code from the vault."""
+    if means() == "landlock":
+        return Finding("ok", "training code is kept from the vault by the kernel (Landlock)")
+    return Finding(
+        "warn",
+        "training code is kept from the vault by Python alone: a library that opens files by itself gets through",
+        "train on Linux 5.19 or newer with Landlock (docs/vault.md)",
+    )
 
 
 def _project(root: Path, target: str | None) -> Iterator[Finding]:

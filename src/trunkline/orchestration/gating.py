@@ -5,12 +5,12 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from trunkline.datasets.feed import open_sealed
 from trunkline.datasets.manifest import Manifest, read_manifest
 from trunkline.datasets.run import folder
+from trunkline.datasets.sealed import Standing, open_sealed, standing
 from trunkline.errors import DatasetError, ModelReferenceError, ProjectError
 from trunkline.gate.run import Contender, GateRequest, GateResult, ServerUrls, run
 from trunkline.models.bundle import Bundle
@@ -25,13 +25,13 @@ from trunkline.serving import process
 
 @dataclass(frozen=True)
 class Gated:
-    """A verdict, the look it cost, and how many looks this sealed part has had."""
+    """A verdict, the look it cost, and where the deployment stood before it."""
 
     deployment: str
     candidate: str
     champion: str | None
     look_id: str
-    looks: int
+    standing: Standing
     result: GateResult
 
 
@@ -42,10 +42,10 @@ def gate(session: Session, deployment: str | None, reference: str | None) -> Gat
     bundle = fetched(session.project, session.context, candidate)
     rival = fetched(session.project, session.context, champion) if champion else None
     manifest = _manifest(session, spec, bundle)
+    before = standing(session.context, manifest, spec.name, spec.spec.gate.looks)
     look_id, table = open_sealed(
         session.context, manifest, deployment=spec.name, candidate=candidate.uri, sha256=candidate.sha256
     )
-    looks = len(session.context.ledger.read("looks", "where dataset_id = ?", [manifest.dataset_id]))
     request = GateRequest(
         deployment=spec.name,
         candidate=_contender(bundle),
@@ -58,14 +58,14 @@ def gate(session: Session, deployment: str | None, reference: str | None) -> Gat
         seed=session.context.seed,
         provenance={
             "look": look_id,
-            "looks at this sealed part": str(looks),
             "dataset": f"{manifest.name} {manifest.dataset_id[:16]}",
             "git commit": session.context.git_commit() or "none",
         },
+        standing=before,
     )
     result = run(request, session.context.progress)
     _record(session, manifest, result, look_id)
-    return Gated(spec.name, candidate.uri, champion.uri if champion else None, look_id, looks, result)
+    return Gated(spec.name, candidate.uri, champion.uri if champion else None, look_id, before, result)
 
 
 def _contenders(session: Session, spec: Deployment, reference: str | None) -> tuple[ModelVersion, ModelVersion | None]:
@@ -141,6 +141,8 @@ def _record(session: Session, manifest: Manifest, result: GateResult, look_id: s
     report, context = result.report, session.context
     found = {metric.name: metric.candidate for metric in report.evidence.quality.metrics}
     latency = report.evidence.latency
+    looks = report.looks
+    assert looks is not None
     served = {"p50_ms": latency.p50_ms, "p99_ms": latency.p99_ms} if latency else {}
     with context.warehouse.transaction():
         row = {
@@ -150,11 +152,14 @@ def _record(session: Session, manifest: Manifest, result: GateResult, look_id: s
             "sha256": report.candidate.sha256,
             "champion": report.champion.reference if report.champion else None,
             "passed": result.passed,
-            "metrics": {name: [e.value, e.low, e.high] for name, e in found.items()} | served,
+            "metrics": {name: [e.value, e.low, e.high] for name, e in found.items()}
+            | served
+            | {"looks": asdict(looks)},
             "report": str(result.markdown.relative_to(context.root)),
             "decided_at": context.now(),
         }
         context.ledger.add("verdicts", [row])
+        context.ledger.release(look_id, result.released.to_json())
     context.registry().log_run(
         RunRecord(
             experiment=f"{context.experiment}/gate",
@@ -162,6 +167,8 @@ def _record(session: Session, manifest: Manifest, result: GateResult, look_id: s
             metrics={f"test_{name}": estimate.value for name, estimate in found.items()} | served,
             tags={
                 "trunkline.look_id": look_id,
+                "trunkline.look": f"{looks.number} of {looks.budget}",
+                "trunkline.withheld": " ".join(looks.withheld),
                 "trunkline.dataset_id": manifest.dataset_id,
                 "trunkline.sha256": report.candidate.sha256,
                 "trunkline.verdict": "pass" if result.passed else "fail",

@@ -62,7 +62,7 @@ def execute(
 
 
 @contextmanager
-def checkout_turn(session: Session) -> Iterator[None]:
+def checkout_turn(session: Session, *, sweep: bool = True) -> Iterator[None]:
     """One run at a time in a checkout; what a killed one left half written is swept away before the next begins."""
     from filelock import FileLock, Timeout
 
@@ -77,7 +77,8 @@ def checkout_turn(session: Session) -> Iterator[None]:
     except OSError as exc:
         raise EngineError(f"cannot write to {state}: {exc.strerror}", hint="make room, and run it again") from exc
     try:
-        for leftover in (*state.glob("tmp/*"), *state.glob("datasets/*/.*"), *state.glob("bundles/.*")):
+        leftovers = (*state.glob("tmp/*"), *state.glob("datasets/*/.*"), *state.glob("bundles/.*"))
+        for leftover in leftovers if sweep else ():
             shutil.rmtree(leftover, ignore_errors=True)
         yield
     finally:

@@ -54,6 +54,7 @@ class Session:
             seed=project.config.training.seed,
             threads=project.config.training.threads or len(os.sched_getaffinity(0)),
             experiment=project.config.tracking.experiment or project.name,
+            datasets=project.config.datasets,
         )
         recall(project, context)
         return context

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import sysconfig
 import traceback
 from collections.abc import Iterator
@@ -40,3 +41,14 @@ def user_frames(exc: BaseException) -> list[traceback.FrameSummary]:
     """The frames of a traceback that are the user's."""
     frames = traceback.extract_tb(exc.__traceback__)
     return [f for f in frames if not f.filename.startswith((_OURS, *_LIBRARIES))]
+
+
+def caller() -> tuple[Path, int]:
+    """File and line of the user's code that is running now: the nearest frame outside this package."""
+    frame = sys._getframe(1)
+    while frame.f_back is not None:
+        name = frame.f_code.co_filename
+        if not name.startswith("<") and not name.startswith(_OURS):
+            break
+        frame = frame.f_back
+    return Path(frame.f_code.co_filename), frame.f_lineno

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -24,11 +25,22 @@ class Training(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     threads: int = 0
 
 
+class Datasets(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where datasets are published: an object store's URL or a shared folder, and the secret that opens it.
+
+    `storage` is what a source's `storage` is: `type`, `key_id`, `secret`, `endpoint` …, secrets by reference.
+    """
+
+    location: str | None = None
+    storage: dict[str, Any] = {}
+
+
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The whole file."""
 
     tracking: Tracking = Tracking()
     training: Training = Training()
+    datasets: Datasets = Datasets()
 
 
 def read_config(root: Path) -> Config:

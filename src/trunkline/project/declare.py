@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
-from trunkline.errors import DatasetError, ProjectError
-from trunkline.project.split import TimeSplit
+from trunkline.errors import DatasetError, ProjectError, did_you_mean
+from trunkline.project import probes
+from trunkline.project.boundary import caller
+from trunkline.project.split import GroupSplit, RollingSplit, Split, TimeSplit
 
 __all__ = ["Checkpoint", "Choice", "Dataset", "Model", "Source", "Trial", "model", "source"]
 
+_TASKS = ("binary", "multiclass", "regression")
 Choice = TypeVar("Choice", None, bool, int, float, str)
 
 
@@ -35,19 +37,23 @@ class Trial(Protocol):
 class Dataset:
     """A training set: one dbt model at one snapshot, its key, time, target, feature groups and split.
 
-    `groups` maps a group's name to its columns, in the order in which `compare` adds them up.
+    `groups` maps a group's name to its columns, in the order in which `compare` adds them up. `time` is when a row's
+    prediction is made; splits by time need it, and rows are kept in its order. `task` is told by the target's type and
+    values: booleans, 0 and 1, and text are classes, as are up to 50 different integers; other numbers are regressed on.
     """
 
     relation: str
     _: KW_ONLY
     key: str
-    time: str
+    time: str | None = None
     target: str
     groups: Mapping[str, Sequence[str]]
-    split: TimeSplit
+    split: Split
+    task: Literal["binary", "multiclass", "regression"] | None = None
+    probes: Mapping[str, str | Mapping[str, Any]] = field(default_factory=dict)
     name: str = ""
-    file: Path = field(default_factory=lambda: _caller()[0], compare=False, repr=False)
-    line: int = field(default_factory=lambda: _caller()[1], compare=False, repr=False)
+    file: Path = field(default_factory=lambda: caller()[0], compare=False, repr=False)
+    line: int = field(default_factory=lambda: caller()[1], compare=False, repr=False)
 
     def __post_init__(self) -> None:
         if not self.name:
@@ -64,9 +70,41 @@ class Dataset:
                 if column in (self.key, self.target):
                     raise self._error(f"column {column!r} is the key or the target: it cannot be a feature")
                 seen[column] = group
+        self._check_split()
+        self._check_probes()
 
-    def _error(self, what: str) -> DatasetError:
-        return DatasetError(f"dataset {self.name!r} {what}", file=self.file, line=self.line)
+    def _check_probes(self) -> None:
+        try:
+            found = probes.settings(self.probes)
+        except ValueError as exc:
+            raise self._error(str(exc), "docs/leakage.md has the probes and what can be set") from None
+        for probe, setting in found.items():
+            for column in setting.ignore:
+                if column not in self.features:
+                    close = did_you_mean(column, self.features)
+                    raise self._error(f"has probe {probe!r} ignore {column!r}, which is no feature.{close}")
+
+    def _check_split(self) -> None:
+        if not isinstance(self.split, Split):
+            raise self._error(
+                f"has split={self.split!r}", "one of tl.split: by_time, by_group, by_key, stratified, rolling"
+            )
+        if isinstance(self.split, TimeSplit | RollingSplit) and not self.time:
+            name = "by_time" if isinstance(self.split, TimeSplit) else "rolling"
+            raise self._error(
+                f"has no `time`, and split.{name} parts by it",
+                'name the column: time="ordered_at"; or tl.split.by_key()',
+            )
+        if isinstance(self.split, GroupSplit) and self.split.column in (self.key, self.target):
+            raise self._error(
+                f"is split by groups of {self.split.column!r}, which is its key or its target",
+                "split.by_group wants the column that rows of one customer, patient or machine share",
+            )
+        if self.task not in (None, *_TASKS):
+            raise self._error(f"has task={self.task!r}", f"one of {', '.join(_TASKS)}, or none: the target tells")
+
+    def _error(self, what: str, hint: str | None = None) -> DatasetError:
+        return DatasetError(f"dataset {self.name!r} {what}", file=self.file, line=self.line, hint=hint)
 
     @property
     def features(self) -> tuple[str, ...]:
@@ -81,8 +119,10 @@ class Dataset:
             "key": self.key,
             "time": self.time,
             "target": self.target,
+            "task": self.task,
             "groups": {group: list(columns) for group, columns in self.groups.items()},
             "split": self.split.to_json(),
+            "probes": probes.plain(self.probes),
         }
 
 
@@ -112,7 +152,7 @@ def model(
     `first` holds the parameters to begin with (else the first choice, or the middle of the range).
     """
     if not isinstance(dataset, Dataset):
-        file, line = _caller()
+        file, line = caller()
         raise ProjectError(f"@tl.model(dataset=…) wants a tl.Dataset, not {dataset!r}", file=file, line=line)
 
     def declare(build: Callable[[Trial], Any]) -> Model:
@@ -170,19 +210,7 @@ def source(rows: Callable[..., Iterable[Any]]) -> Source:
     {'order_id': 0}
     """
     if not callable(rows) or not hasattr(rows, "__code__"):
-        file, line = _caller()
+        file, line = caller()
         raise ProjectError(f"@tl.source wants a function, not {rows!r}", file=file, line=line)
     code = rows.__code__
     return Source(rows, rows.__name__, Path(code.co_filename), code.co_firstlineno)
-
-
-def _caller() -> tuple[Path, int]:
-    """File and line of the user's code that is running now: the nearest frame outside this package."""
-    frame = sys._getframe(1)
-    here = Path(__file__).parent.parent
-    while frame.f_back is not None:
-        name = frame.f_code.co_filename
-        if not name.startswith("<") and here not in Path(name).parents:
-            break
-        frame = frame.f_back
-    return Path(frame.f_code.co_filename), frame.f_lineno

@@ -27,11 +27,19 @@ class LatencyRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Gate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a candidate must show before its reference may be promoted."""
+    """What a candidate must show before its reference may be promoted.
+
+    `looks` is how often the gate may look at one sealed test part: each look tells something of its rows.
+    """
 
     metrics: dict[str, MetricRule] = {}
     slices: tuple[str, ...] = ()
     latency: LatencyRule = LatencyRule()
+    looks: int = 100
+
+    def __post_init__(self) -> None:
+        if self.looks < 1:
+            raise ValueError("looks must be 1 or more")
 
 
 class Serve(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import re
 
 _PART = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]+)")
@@ -21,3 +22,8 @@ def seconds(text: str) -> float:
     if left or not parts or None in units:
         raise ValueError(f"{text!r} is no span of time: write it as 15 minutes, 2 hours or 1 day")
     return float(sum(float(number) * (unit or 0) for (number, _), unit in zip(parts, units, strict=True)))
+
+
+def span(text: str) -> dt.timedelta:
+    """A span as a difference of times. Raises `ValueError` for anything else."""
+    return dt.timedelta(seconds=seconds(text))

@@ -97,8 +97,13 @@ def load_project(
 
 def declared_sources(root: Path) -> tuple[SourceTable, ...]:
     """The source tables alone, those without columns too: no profile is read."""
+    return _sources(dbt_paths(root)["model-paths"], complete=False)
+
+
+def dbt_paths(root: Path) -> dict[str, tuple[Path, ...]]:
+    """The folders of dbt's files, by dbt's own keys (`model-paths`, …)."""
     data = yaml.load(root / "dbt_project.yml").data
-    return _sources(_paths(root, data if isinstance(data, dict) else {})["model-paths"], complete=False)
+    return _paths(root, data if isinstance(data, dict) else {})
 
 
 def _paths(root: Path, data: Mapping[str, Any]) -> dict[str, tuple[Path, ...]]:

@@ -1,7 +1,7 @@
 """Datasets and models declared in `ml/*.py`, remembered by the digest of the code that declares them.
 
 A user's file may import torch and take seconds. `declarations` runs it only when its code, or that of a project
-file it imports, has changed since the last look.
+file it imports, has changed since the last look; and in a process apart, as all code that models are made with.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from trunkline.errors import ProjectError, did_you_mean
 from trunkline.project import python
 from trunkline.project.declare import Dataset, Model
 from trunkline.project.files import write_atomic
+from trunkline.project.hidden import CLOSED
 
-_FORMAT = 2
+_FORMAT = 3
 
 
 @dataclass(frozen=True)
@@ -36,25 +37,41 @@ def declarations(root: Path) -> tuple[Declared, ...]:
     """All datasets and models of the project, in file order. Raises `ProjectError` for names declared twice."""
     cache_file = root / ".trunkline" / "cache" / "ml.json"
     cache = _read(cache_file)
-    result: list[Declared] = []
     fresh: dict[str, Any] = {"format": _FORMAT}
     for file in sorted((root / "ml").glob("*.py")):
-        name = file.relative_to(root).as_posix()
         code = python.digest(root, python.closure(root, file))
+        fresh[file.relative_to(root).as_posix()] = {"code": code, "bytes": _size(file)}
+    for name, state in fresh.items():
         known = cache.get(name)
-        if known is None or known["code"] != code or known["bytes"] != _size(file):
-            found = [asdict(d) for d in _declared(root, file, code)]
-            known = {"code": code, "bytes": _size(file), "declared": found}
-        fresh[name] = known
-        result.extend(Declared(**item) for item in known["declared"])
+        if name != "format" and known and {**known, "declared": None} == {**state, "declared": None}:
+            fresh[name] = known
+    stale = {name: state["code"] for name, state in fresh.items() if name != "format" and "declared" not in state}
+    if stale:
+        from trunkline.project.apart import run_apart
+
+        for name, found in run_apart("trunkline.project.ml:declare", {"root": str(root), "files": stale}, root=root):
+            fresh[name]["declared"] = found
     if fresh != cache:
         write_atomic(cache_file, json.dumps(fresh))
+    result = [Declared(**item) for name in fresh if name != "format" for item in fresh[name]["declared"]]
     _unique(root, result)
     return tuple(result)
 
 
+def declare(request: Mapping[str, Any], tell: object) -> list[tuple[str, list[dict[str, Any]]]]:
+    """What files of `ml/` (name → digest of their code) declare. Runs them: called in a process apart."""
+    root = Path(request["root"])
+    files = request["files"].items()
+    try:
+        return [(name, [asdict(found) for found in _declared(root, root / name, code)]) for name, code in files]
+    except ProjectError as exc:
+        if isinstance(exc.__cause__, PermissionError):
+            exc.hint = CLOSED
+        raise
+
+
 def load_model(root: Path, declared: Declared) -> Model:
-    """The live `Model` of a declaration: runs the user's file."""
+    """The live `Model` of a declaration: runs the user's file, so it is for the process apart."""
     module = python.load(root, root / declared.file)
     for value in vars(module).values():
         if isinstance(value, Model) and value.name == declared.name:

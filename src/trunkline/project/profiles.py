@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,16 @@ def load_target(root: Path, profile: str, target: str | None, environ: Mapping[s
     if not isinstance(settings, dict) or "type" not in settings:
         raise document.error(f"target {name!r} has no `type`", place)
     return Target(profile, name, str(settings["type"]), settings, path)
+
+
+def outputs(root: Path, environ: Mapping[str, str] = os.environ) -> Iterator[Mapping[str, Any]]:
+    """The settings of every target of every profile of the file; those that cannot be rendered here are left out."""
+    document = yaml.load(find_profiles(root, environ))
+    profiles = document.data if isinstance(document.data, dict) else {}
+    for profile, content in profiles.items():
+        for name, settings in ((content or {}).get("outputs") or {}).items():
+            with suppress(ProjectError):
+                yield _render(settings, document, (profile, "outputs", name), environ)
 
 
 def _render(value: Any, document: yaml.Document, place: yaml.Place, environ: Mapping[str, str]) -> Any:

@@ -416,6 +416,19 @@ class WarehouseSuite(Suite):
         assert warehouse.query(f"select name from {warehouse.sql(table)}") == [("changed",)] * 2
         assert ":" in snapshot
 
+    @needs(Snapshots)
+    def test_a_snapshot_is_given_back(self, warehouse: Warehouse, table: Relation) -> None:
+        """a snapshot that takes space is given back, and the table stays"""
+        assert isinstance(warehouse, Snapshots)
+        cases.insert_one(warehouse, table)
+        snapshot = warehouse.snapshot(table)
+        taken = warehouse.kept().get(snapshot)
+        assert taken is None or abs(dt.datetime.now(dt.UTC) - taken) < dt.timedelta(minutes=10)
+        warehouse.release(snapshot)
+        assert snapshot not in warehouse.kept()
+        assert warehouse.query(f"select name from {warehouse.sql(table)}") == [("a",)]
+        warehouse.release(snapshot)
+
     # -- reading
 
     @needs(ArrowReader)
@@ -470,6 +483,7 @@ class WarehouseSuite(Suite):
             f"select * from {warehouse.sql(made)} order by id desc", tmp_path / "a.parquet"
         )
         assert written.rows == 50
+        assert warehouse.content(tmp_path / "a.parquet") == written.content
         with contextlib.closing(open_duckdb({"path": ":memory:"}, tmp_path)) as plain:
             plain.create(made, (("id", "BIGINT"), *columns))
             plain.insert(made, (("id", "BIGINT"), *columns), [[n, *given] for n in range(50)])

@@ -7,6 +7,7 @@ from typing import Any, cast
 
 from trunkline.errors import TrainingError, UserError
 from trunkline.project.boundary import told, user_frames
+from trunkline.project.hidden import CLOSED
 from trunkline.training.protocol import Estimator, Pruned
 from trunkline.training.trial import DefaultTrial
 
@@ -50,7 +51,8 @@ def _told(build: Callable[[Any], Any], exc: Exception) -> TrainingError:
     file, line = (frames[-1].filename, frames[-1].lineno) if frames else _home(build)
     if isinstance(exc, UserError):  # refused by an estimator or a trial: the message is already for the user
         return TrainingError(exc.what, file=exc.file or file, line=exc.line or line, hint=exc.hint)
-    return TrainingError(f"{_name(build)}() failed with {told(exc)}", file=file, line=line)
+    hint = CLOSED if isinstance(exc, PermissionError) else None
+    return TrainingError(f"{_name(build)}() failed with {told(exc)}", file=file, line=line, hint=hint)
 
 
 def _home(build: Callable[[Any], Any]) -> tuple[str | None, int | None]:

@@ -4,30 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from trunkline.errors import TrainingError
 from trunkline.training.boundary import build_with
 from trunkline.training.metrics import interval, metric_named
 from trunkline.training.protocol import Build, TrainingData
+from trunkline.training.records import Row
 
 __all__ = ["Row", "compare"]
-
-
-@dataclass(frozen=True)
-class Row:
-    """One model of the comparison: `value` of `metric` on the validation part, with its 95% interval."""
-
-    groups: tuple[str, ...]
-    features: int
-    variation: str
-    estimator: str
-    metric: str
-    value: float
-    low: float
-    high: float
-    seconds: float
 
 
 def compare(

@@ -1,20 +1,19 @@
-"""What a training step needs, fetched: the live model function and its dataset, encoded."""
+"""What a training needs, fetched: the live model function and its dataset, encoded."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trunkline.datasets.feed import read_part
+from trunkline.datasets.feed import open_part
 from trunkline.datasets.manifest import Manifest, read_manifest
-from trunkline.datasets.run import folder
 from trunkline.errors import DatasetError
 from trunkline.models.signature import Signature
 from trunkline.project.declare import Model
-from trunkline.project.ml import Declared, declarations, find_model, load_model
+from trunkline.project.ml import Declared, load_model
 from trunkline.training.features import prepare
+from trunkline.training.subject import dataset_folder
 
 if TYPE_CHECKING:
     from trunkline.training.protocol import TrainingData
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Inputs:
-    """A model and the open parts of its dataset, encoded once for all trials."""
+    """A live model and the open parts of its dataset, encoded once for all trials."""
 
     declared: Declared
     model: Model
@@ -30,24 +29,19 @@ class Inputs:
     data: TrainingData
 
 
-def load_inputs(root: Path, model: str, dataset_id: str) -> Inputs:
-    """Load everything for `model` on the dataset of that id. Raises `UserError`s with file and line."""
-    declared = find_model(declarations(root), model)
-    manifest = read_manifest(folder(root / ".trunkline", str(declared.data["dataset"]), dataset_id))
+def load_inputs(root: Path, declared: Declared, dataset_id: str) -> Inputs:
+    """Run the model's file and encode its data: for the process apart. Raises `UserError`s with file and line."""
+    manifest = read_manifest(dataset_folder(root, declared, dataset_id))
     try:
-        data = _data(root, manifest.name, dataset_id, str(declared.data["metric"]))
+        data = _data(root / ".trunkline", manifest, str(declared.data["metric"]))
     except DatasetError as exc:
         raise DatasetError(exc.what, file=root / declared.file, line=declared.line, hint=exc.hint) from exc
     return Inputs(declared, load_model(root, declared), manifest, data)
 
 
-@lru_cache(maxsize=1)
-def _data(root: Path, name: str, dataset_id: str, metric: str) -> TrainingData:
-    """Encoded parts; kept for the next step of the same command (datasets never change)."""
-    state = root / ".trunkline"
-    manifest = read_manifest(folder(state, name, dataset_id))
+def _data(state: Path, manifest: Manifest, metric: str) -> TrainingData:
     types = dict(manifest.schema)
     signature = Signature.from_schema([(f, types[f]) for f in manifest.features], target=manifest.target)
     return prepare(
-        read_part(state, manifest, "train"), read_part(state, manifest, "validation"), signature, metric=metric
+        open_part(state, manifest, "train"), open_part(state, manifest, "validation"), signature, metric=metric
     )

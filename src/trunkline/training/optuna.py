@@ -25,6 +25,7 @@ from trunkline.project.boundary import told
 from trunkline.training.boundary import build_estimator, build_with
 from trunkline.training.metrics import metric_named
 from trunkline.training.protocol import Build, Pruned, TrainingData
+from trunkline.training.records import SearchResult, TrialRecord
 
 __all__ = ["SearchResult", "SearchSpec", "TrialRecord", "search"]
 
@@ -48,30 +49,6 @@ class SearchSpec:
     seed: int = 0
     threads: int = 1
     timeout: float | None = None
-
-
-@dataclass(frozen=True)
-class TrialRecord:
-    """One finished trial. `value` is the validation metric, the last one reported if it was pruned."""
-
-    number: int
-    state: Literal["complete", "pruned", "failed"]
-    estimator: str | None
-    params: Mapping[str, Any]
-    value: float | None
-    history: tuple[tuple[int, float], ...]
-    seconds: float
-    error: str | None
-
-
-@dataclass(frozen=True)
-class SearchResult:
-    """A search that has at least one complete trial; `trials` are all finished ones, oldest first."""
-
-    best_params: Mapping[str, Any]
-    best_value: float
-    best_number: int
-    trials: tuple[TrialRecord, ...]
 
 
 class _Failed(Exception):

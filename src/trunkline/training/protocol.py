@@ -9,16 +9,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
+from trunkline.errors import TrainingError
 from trunkline.project.declare import Choice, Trial
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    from trunkline.datasets.batches import Batches, Order
+    from trunkline.datasets.feed import Encoded
     from trunkline.models.encoder import Encoder
     from trunkline.models.signature import Signature
 
-__all__ = ["Build", "Choice", "Estimator", "Fitted", "Matrix", "Pruned", "Reporter", "TrainingData", "Trial"]
+__all__ = [
+    "Build", "Choice", "Estimator", "Fitted", "Matrix", "Pruned", "Reporter", "Streamed", "TrainingData", "Trial",
+]  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,12 +39,68 @@ class Matrix:
     def __len__(self) -> int:
         return len(self.y)
 
+    @property
+    def missing(self) -> tuple[bool, ...]:
+        """Whether each column has a missing value."""
+        import numpy as np
+
+        return tuple(bool(np.isnan(column).any()) for column in self.x.T)
+
+    def batches(self, order: Order) -> Batches:
+        """Its rows in batches, epoch by epoch."""
+        from trunkline.datasets.batches import InMemory
+
+        return InMemory(self.x, self.y, order)
+
+    def select(self, positions: Sequence[int]) -> Matrix:
+        """Only the columns at `positions`, in that order."""
+        return Matrix(self.x.take(positions, axis=1), self.y)
+
+
+@dataclass(frozen=True, eq=False)
+class Streamed:
+    """A training part that does not fit into memory: its rows are encoded as they are read, in every epoch.
+
+    `y` float32 [n] is there, `missing` is what the pass that fitted the encoder saw, and batches take `memory` bytes.
+    """
+
+    rows: Encoded
+    y: npt.NDArray[np.float32]
+    missing: tuple[bool, ...]
+    memory: int
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    @property
+    def x(self) -> npt.NDArray[np.float32]:
+        """Raises TrainingError: an estimator that needs all rows at once cannot have them."""
+        size = 4 * len(self) * self.rows.width
+        raise TrainingError(
+            f"this estimator needs the training part in memory: {len(self):,} rows x {self.rows.width} features take"
+            f" {size / 2**30:.1f} GiB, and {self.memory / 2**30:.1f} GiB may be used",
+            hint="trunkline.estimators.MLP streams its batches; else use a larger machine, or fewer rows or features",
+        )
+
+    def batches(self, order: Order) -> Batches:
+        """Its rows in batches, epoch by epoch."""
+        from trunkline.datasets.batches import batches_of
+
+        return batches_of(self.rows, order, memory=self.memory)
+
+    def select(self, positions: Sequence[int]) -> Streamed:
+        """Only the columns at `positions`, in that order."""
+        names = self.rows.encoder.names
+        encoder = self.rows.encoder.subset([names[position] for position in positions])
+        missing = tuple(self.missing[position] for position in positions)
+        return replace(self, rows=replace(self.rows, encoder=encoder), missing=missing)
+
 
 @dataclass(frozen=True, eq=False)
 class TrainingData:
     """The training and validation parts, encoded once. The test part is not here, and nothing here leads to it."""
 
-    train: Matrix
+    train: Matrix | Streamed
     validation: Matrix
     encoder: Encoder
     signature: Signature
@@ -55,8 +116,8 @@ class TrainingData:
         picked = [position[name] for name in features]
         return replace(
             self,
-            train=Matrix(self.train.x.take(picked, axis=1), self.train.y),
-            validation=Matrix(self.validation.x.take(picked, axis=1), self.validation.y),
+            train=self.train.select(picked),
+            validation=self.validation.select(picked),
             encoder=self.encoder.subset(features),
             signature=signature,
         )

@@ -14,6 +14,7 @@ from trunkline.training.boundary import build_with
 from trunkline.training.metrics import METRICS, interval
 from trunkline.training.parity import verify
 from trunkline.training.protocol import Build, Reporter, TrainingData
+from trunkline.training.records import Trained
 
 __all__ = ["TrainSpec", "Trained", "train"]
 
@@ -28,28 +29,6 @@ class TrainSpec:
     name: str
     build: Build
     metadata: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Trained:
-    """A finished training. `metrics` are of the validation part; `interval` is the 95% interval of `metric`."""
-
-    name: str
-    estimator: str
-    params: Mapping[str, Any]
-    settings: Mapping[str, Any]
-    metric: str
-    metrics: Mapping[str, float]
-    interval: tuple[float, float]
-    history: tuple[tuple[int, float], ...]
-    parity: float
-    seconds: float
-    bundle: Bundle
-
-    @property
-    def value(self) -> float:
-        """The metric that chose the model."""
-        return self.metrics[self.metric]
 
 
 def train(

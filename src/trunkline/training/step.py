@@ -7,12 +7,14 @@ import shutil
 from typing import TYPE_CHECKING
 
 from trunkline.context import Job, StepContext, StepResult
+from trunkline.datasets.manifest import Manifest
 from trunkline.errors import IntegrityError
 from trunkline.ledger.ids import new_id
 from trunkline.models.place import bundle_folder
 from trunkline.registry.protocol import ModelVersion, RunRecord
-from trunkline.training.inputs import Inputs, load_inputs
-from trunkline.training.run import Trained, TrainSpec, train
+from trunkline.training.apart import Apart
+from trunkline.training.records import Trained
+from trunkline.training.subject import find_subject
 
 if TYPE_CHECKING:
     from trunkline.models.bundle import Bundle
@@ -26,30 +28,24 @@ def run(job: Job, ctx: StepContext) -> StepResult:
     config = job.step.config
     dataset_id = str(job.inputs[job.step.needs[0]]["dataset_id"])
     ctx.progress(f"reading the dataset of {config['name']}")
-    inputs = load_inputs(ctx.root, config["name"], dataset_id)
-    params = config["params"] if config["params"] is not None else dict(inputs.model.first)
+    subject = find_subject(ctx.root, config["name"], dataset_id)
+    params = config["params"] if config["params"] is not None else subject.declared.data["first"]
     scratch = ctx.state / "bundles" / f".train-{os.getpid()}"
     try:
-        spec = TrainSpec(
-            config["name"], inputs.model.build, {"dataset": inputs.manifest.name, "dataset_id": dataset_id}
-        )
-        trained = train(
-            spec,
-            inputs.data,
-            params=params,
-            seed=config["seed"],
-            threads=ctx.threads,
-            out=scratch,
-            report=lambda step, value: ctx.progress(f"training {config['name']}: {value:.4f} at {step}"),
+        trained = Apart(subject, config["seed"], ctx.threads).train(
+            {"dataset": subject.manifest.name, "dataset_id": dataset_id},
+            params,
+            scratch,
+            lambda step, value: ctx.progress(f"training {config['name']}: {value:.4f} at {step}"),
         )
         bundle = _keep(trained.bundle, ctx)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     ctx.progress(f"registering {config['name']}")
-    version, new = _version(trained, bundle, inputs, ctx, job.fingerprint)
+    version, new = _version(trained, bundle, subject.manifest, ctx, job.fingerprint)
     if not ctx.ledger.read("versions", "where reference = ? and sha256 = ?", [version.uri, version.sha256]):
-        _record(version, trained, inputs, ctx)
-    return _result(version, trained, inputs, new)
+        _record(version, trained, subject.manifest, ctx)
+    return _result(version, trained, subject.manifest, new)
 
 
 def _keep(bundle: Bundle, ctx: StepContext) -> Bundle:
@@ -64,17 +60,17 @@ def _keep(bundle: Bundle, ctx: StepContext) -> Bundle:
 
 
 def _version(
-    trained: Trained, bundle: Bundle, inputs: Inputs, ctx: StepContext, fingerprint: str
+    trained: Trained, bundle: Bundle, manifest: Manifest, ctx: StepContext, fingerprint: str
 ) -> tuple[ModelVersion, bool]:
     registry = ctx.registry()
     known = next((v for v in reversed(registry.versions(trained.name)) if v.sha256 == bundle.sha256), None)
     if known is not None:
         return known, False
     tags = {
-        "trunkline.dataset": inputs.manifest.name,
-        "trunkline.dataset_id": inputs.manifest.dataset_id,
-        "trunkline.snapshot": inputs.manifest.snapshot,
-        "trunkline.load_ids": " ".join(inputs.manifest.load_ids),
+        "trunkline.dataset": manifest.name,
+        "trunkline.dataset_id": manifest.dataset_id,
+        "trunkline.snapshot": manifest.snapshot,
+        "trunkline.load_ids": " ".join(manifest.load_ids),
         "trunkline.git_commit": ctx.git_commit() or "",
         "trunkline.fingerprint": fingerprint,
         "trunkline.run_id": ctx.run_id,
@@ -96,7 +92,7 @@ def _version(
     return version, True
 
 
-def _record(version: ModelVersion, trained: Trained, inputs: Inputs, ctx: StepContext) -> None:
+def _record(version: ModelVersion, trained: Trained, manifest: Manifest, ctx: StepContext) -> None:
     with ctx.warehouse.transaction():
         row = {
             "version_id": new_id("version"),
@@ -104,7 +100,7 @@ def _record(version: ModelVersion, trained: Trained, inputs: Inputs, ctx: StepCo
             "model": version.name,
             "reference": version.uri,
             "sha256": version.sha256,
-            "dataset_id": inputs.manifest.dataset_id,
+            "dataset_id": manifest.dataset_id,
             "registry_run_id": version.run_id,
             "params": dict(trained.params),
             "metrics": dict(trained.metrics),
@@ -113,13 +109,13 @@ def _record(version: ModelVersion, trained: Trained, inputs: Inputs, ctx: StepCo
         ctx.ledger.add("versions", [row])
 
 
-def _result(version: ModelVersion, trained: Trained, inputs: Inputs, new: bool) -> StepResult:
+def _result(version: ModelVersion, trained: Trained, manifest: Manifest, new: bool) -> StepResult:
     low, high = trained.interval
     output = {
         "model": version.name,
         "reference": version.uri,
         "sha256": version.sha256,
-        "dataset_id": inputs.manifest.dataset_id,
+        "dataset_id": manifest.dataset_id,
         "estimator": trained.estimator,
         "params": dict(trained.params),
         "metrics": dict(trained.metrics),

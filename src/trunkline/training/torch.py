@@ -1,7 +1,6 @@
 """The multilayer perceptron in PyTorch, and its export to ONNX. The home of torch.
 
-Feeding: the parts are prepared once into preallocated tensors (numbers standardised, codes as integers); each epoch
-draws one permutation and each batch is one `index_select` of each tensor.
+Batches come from `trunkline.datasets`, in memory or streamed; the network itself scales numbers and looks codes up.
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ import contextlib
 import logging
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,8 +17,10 @@ import numpy as np
 import torch
 from torch import nn
 
+from trunkline.datasets.batches import Order
+from trunkline.datasets.torch import Tensors, tensors
 from trunkline.training.metrics import metric_named
-from trunkline.training.protocol import Matrix, Reporter, TrainingData
+from trunkline.training.protocol import Reporter, TrainingData
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from trunkline.models.encoder import EncodedColumn
     from trunkline.training.estimators import MLP
 
-__all__ = ["FittedTorch", "Network", "Prepared", "fit_mlp"]
+__all__ = ["FittedTorch", "Network", "fit_mlp"]
 
 _FARTHEST = 8.0  # standard deviations; what lies beyond is brought back
 _WARM_UP = 0.1  # share of the steps
@@ -37,7 +38,7 @@ _CHUNK = 32_768  # rows a call when predicting
 class Network(nn.Module):
     """Encoded rows [n, d] -> probability [n]. Scaling, flags for missing numbers and embeddings are inside."""
 
-    def __init__(self, columns: tuple[EncodedColumn, ...], flagged: list[bool], settings: MLP) -> None:
+    def __init__(self, columns: tuple[EncodedColumn, ...], flagged: Sequence[bool], settings: MLP) -> None:
         """`flagged[i]` says whether column i was ever missing in the training part, and so gets a flag."""
         super().__init__()
         numbers = [index for index, column in enumerate(columns) if not column.cardinality]
@@ -81,44 +82,24 @@ class Network(nn.Module):
         return torch.sigmoid(self.logits(*self.prepare(x)))
 
 
-@dataclass(frozen=True)
-class Prepared:
-    """A part of the data as tensors: `Network.prepare`'s two, and the target [n]."""
-
-    numbers: torch.Tensor
-    codes: torch.Tensor
-    y: torch.Tensor
-
-    @classmethod
-    def of(cls, network: Network, part: Matrix) -> Prepared:
-        """Prepare a part, once."""
-        with torch.no_grad():
-            return cls(*network.prepare(torch.from_numpy(part.x)), torch.from_numpy(part.y))
-
-    def gather(self, index: torch.Tensor) -> Prepared:
-        """The rows at `index`."""
-        return Prepared(*(whole.index_select(0, index) for whole in (self.numbers, self.codes, self.y)))
-
-
 def fit_mlp(estimator: MLP, data: TrainingData, *, seed: int, threads: int, report: Reporter) -> FittedTorch:
     """Fit by AdamW on the log loss; keep the epoch that validates best. See `Estimator.fit`."""
-    with _torch(seed, threads) as generator:
-        flagged = [bool(np.isnan(column).any()) for column in data.train.x.T]
-        network = Network(data.encoder.columns, flagged, estimator)
-        _fit(network, estimator, data, generator, report)
-    return FittedTorch(network.eval(), len(flagged), threads)
+    with _torch(seed, threads):
+        network = Network(data.encoder.columns, data.train.missing, estimator)
+        _fit(network, estimator, data, Order(estimator.batch_size, seed), report)
+    return FittedTorch(network.eval(), len(data.encoder.columns), threads)
 
 
-def _fit(network: Network, settings: MLP, data: TrainingData, generator: torch.Generator, report: Reporter) -> None:
+def _fit(network: Network, settings: MLP, data: TrainingData, order: Order, report: Reporter) -> None:
     metric = metric_named(data.metric)
-    train, validation = Prepared.of(network, data.train), Prepared.of(network, data.validation)
-    steps = settings.epochs * math.ceil(len(data.train) / settings.batch_size)
+    train = tensors(data.train.batches(order), pinned=False)
+    steps = settings.epochs * len(train)
     optimizer = torch.optim.AdamW(network.parameters(), lr=settings.lr, weight_decay=settings.weight_decay, fused=True)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, steps))
     best, best_epoch, weights = -math.inf, 0, network.state_dict()
     for epoch in range(1, settings.epochs + 1):
-        _epoch(network, train, settings.batch_size, optimizer, schedule, generator)
-        value = metric.function(data.validation.y, _scores(network, validation))
+        _epoch(network, train.epoch(epoch), optimizer, schedule)
+        value = metric.function(data.validation.y, _scores(network.eval(), data.validation.x))
         signed = value if metric.higher_is_better else -value
         if signed > best:
             best, best_epoch = signed, epoch
@@ -131,27 +112,24 @@ def _fit(network: Network, settings: MLP, data: TrainingData, generator: torch.G
 
 def _epoch(
     network: Network,
-    train: Prepared,
-    batch_size: int,
+    batches: Iterable[Tensors],
     optimizer: torch.optim.Optimizer,
     schedule: torch.optim.lr_scheduler.LRScheduler,
-    generator: torch.Generator,
 ) -> None:
     network.train()
-    for index in torch.randperm(len(train.y), generator=generator).split(batch_size):
-        batch = train.gather(index)
-        loss = nn.functional.binary_cross_entropy_with_logits(network.logits(batch.numbers, batch.codes), batch.y)
+    for x, y in batches:
+        loss = nn.functional.binary_cross_entropy_with_logits(network.logits(*network.prepare(x)), y)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
         schedule.step()
 
 
-def _scores(network: Network, part: Prepared) -> npt.NDArray[np.float64]:
-    network.eval()
+def _scores(module: nn.Module, x: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+    """A module's probabilities [n] of an encoded matrix."""
     with torch.inference_mode():
-        chunks = zip(part.numbers.split(_CHUNK), part.codes.split(_CHUNK), strict=True)
-        return torch.cat([torch.sigmoid(network.logits(*chunk)) for chunk in chunks]).double().numpy()
+        chunks = torch.from_numpy(np.ascontiguousarray(x)).split(_CHUNK)
+        return torch.cat([module(chunk) for chunk in chunks]).double().numpy()
 
 
 def _rate(step: int, steps: int) -> float:
@@ -172,9 +150,8 @@ class FittedTorch:
 
     def predict(self, x: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
         """The module's probabilities [n]."""
-        with _torch(0, self.threads), torch.inference_mode():
-            chunks = torch.from_numpy(np.ascontiguousarray(x)).split(_CHUNK)
-            return torch.cat([self.module(chunk) for chunk in chunks]).double().numpy()
+        with _torch(0, self.threads):
+            return _scores(self.module, x)
 
     def to_onnx(self) -> bytes:
         """The module through torch.export, without names, paths and stack traces of this machine."""
@@ -201,14 +178,14 @@ class FittedTorch:
 
 
 @contextlib.contextmanager
-def _torch(seed: int, threads: int) -> Iterator[torch.Generator]:
+def _torch(seed: int, threads: int) -> Iterator[None]:
     """PyTorch's process-wide settings for one fit: seed and thread count, given back afterwards."""
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            yield torch.Generator().manual_seed(seed)
+            yield
     finally:
         torch.set_num_threads(before)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 import os
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -80,6 +81,8 @@ class DuckDB:
         self.execute("set timezone = 'UTC'")
         self.execute("set preserve_insertion_order = false")
         if str(settings.get("path") or ":memory:") == ":memory:":  # a file spills beside itself
+            with contextlib.suppress(OSError):  # the engine makes its own folder, but not the one above it
+                self._scratch.mkdir(parents=True, exist_ok=True)
             self.execute(f"set temp_directory = {literal(str(self._scratch.absolute() / f'duckdb-{os.getpid()}'))}")
         for key, value in (settings.get("settings") or {}).items():
             self.execute(f"set {quote(str(key))} = {profile_sql.option(value)}")
@@ -277,6 +280,13 @@ class DuckDB:
         version = f" at (version => {int(snapshot.removeprefix('version:'))})" if self._lake and snapshot else ""
         return self.sql(relation) + version
 
+    def kept(self) -> dict[str, dt.datetime]:
+        """None: the catalog keeps them all, until the user expires them."""
+        return {}
+
+    def release(self, snapshot: str) -> None:
+        """Nothing to give back."""
+
     # -- Records
 
     def create(self, relation: Relation, columns: Sequence[tuple[str, str]]) -> None:
@@ -331,11 +341,23 @@ class DuckDB:
     def write_parquet(self, sql: str, path: Path, *, key: bytes | None = None) -> Written:
         """COPY … TO, in the query's own order; the content hash is read back from the file."""
         sealed = f"encryption_config {{footer_key: {literal(self._add_key(key))}}}" if key is not None else ""
-        options = ["format parquet", "compression zstd", f"row_group_size {_ARROW_ROWS}", *([sealed] if sealed else [])]
+        options = [
+            "format parquet",
+            "compression snappy",
+            f"row_group_size {_ARROW_ROWS}",
+            *([sealed] if sealed else []),
+        ]
         with self.in_order():
             rows = self.execute(f"copy ({sql}) to {literal(str(path))} ({', '.join(options)})")
-        content = f"select coalesce(bit_xor(hash(t)), 0) from {_parquet(path, sealed)} t"
-        return Written(rows, format(int(self.query(content)[0][0]), "016x"))
+        return Written(rows, self._content(_parquet(path, sealed)))
+
+    def content(self, path: Path) -> str:
+        """The sum of the rows' hashes."""
+        return self._content(_parquet(path, ""))
+
+    def _content(self, rows: str) -> str:
+        # a sum: in an exclusive or, two equal rows would cancel each other
+        return format(int(self.query(f"select coalesce(sum(hash(t)), 0) from {rows} t")[0][0]), "032x")
 
     def write_arrow(self, rows: pa.RecordBatchReader, path: Path, *, key: bytes | None = None) -> Written:
         """Rows that another engine hands over, as `write_parquet` would write them."""

@@ -7,6 +7,7 @@ exceptions comes through.
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -197,6 +198,14 @@ class Snapshots(Protocol):
         """SQL for `relation` as of `snapshot`."""
         ...
 
+    def kept(self) -> Mapping[str, dt.datetime]:
+        """The snapshots that take space of their own, until they are released, and when they were taken."""
+        ...
+
+    def release(self, snapshot: str) -> None:
+        """Give up what a snapshot keeps, where it keeps something; it cannot be read any more then."""
+        ...
+
 
 @runtime_checkable
 class ArrowReader(Protocol):
@@ -247,6 +256,10 @@ class ParquetWriter(Protocol):
 
         Equal rows in equal order give equal files on every warehouse, encryption apart.
         """
+        ...
+
+    def content(self, path: Path) -> str:
+        """The `content` of a file's rows, as `write_parquet` told it."""
         ...
 
     def read_sealed(self, path: Path, key: bytes) -> pa.Table:

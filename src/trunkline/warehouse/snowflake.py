@@ -226,6 +226,17 @@ class Snowflake:
         travel = f" at (timestamp => cast({literal(value)} as timestamp_tz))" if kind == "time-travel" else ""
         return self.sql(relation) + travel
 
+    def kept(self) -> dict[str, dt.datetime]:
+        """The clones."""
+        names = [name for schema, name in self.relations() if schema == _SCHEMA]
+        return {f"clone:{name}": at for name in names if (at := snowflake_sql.cloned_at(name))}
+
+    def release(self, snapshot: str) -> None:
+        """DROP TABLE of a clone."""
+        kind, _, name = snapshot.partition(":")
+        if kind == "clone" and snowflake_sql.cloned_at(name):
+            self.execute(f"drop table if exists {self.sql(Relation(_SCHEMA, name))}")
+
     # -- ArrowReader, BatchReader, ParquetWriter, Unloader
 
     def read_arrow(self, sql: str) -> pa.RecordBatchReader:
@@ -242,6 +253,10 @@ class Snowflake:
     def write_parquet(self, sql: str, path: Path, *, key: bytes | None = None) -> Written:
         """The result as Arrow, written by DuckDB here as if it were the warehouse."""
         return self.engine().write_arrow(self.read_arrow(sql), path, key=key)
+
+    def content(self, path: Path) -> str:
+        """By DuckDB, which wrote it."""
+        return self.engine().content(path)
 
     def read_sealed(self, path: Path, key: bytes) -> pa.Table:
         """Read by DuckDB here: the file is on this machine."""

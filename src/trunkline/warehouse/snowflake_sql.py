@@ -16,6 +16,7 @@ from trunkline.warehouse.protocol import PythonFunction
 from trunkline.warehouse.relation import Relation
 
 _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_$]*\Z")
+_CLONE = re.compile(r"[^.]__(\d{14})_[0-9a-f]{6}\Z")  # as `clone_name` writes it
 _SIZED = re.compile(r"(\w+(?: \w+)*)\s*\(\s*(\d+)\s*(?:,\s*(\d+)\s*)?\)\Z")
 
 # Canonical type → Snowflake's. TIMESTAMP_TZ, not _LTZ, is what other loaders write; both are instants.
@@ -182,3 +183,9 @@ def create_function(name: str, function: PythonFunction, imports: Sequence[str])
 def clone_name(relation: Relation, at: dt.datetime, suffix: str) -> str:
     """What the clone that keeps a relation's state is called."""
     return f"{relation.name}__{at:%Y%m%d%H%M%S}_{suffix}"
+
+
+def cloned_at(name: str) -> dt.datetime | None:
+    """When a clone of that name was made; None for what is no clone's name."""
+    found = _CLONE.search(name)
+    return dt.datetime.strptime(found[1], "%Y%m%d%H%M%S").replace(tzinfo=dt.UTC) if found else None

@@ -8,6 +8,7 @@ import pytest
 
 from trunkline.errors import DatasetError, ProjectError
 from trunkline.project import python
+from trunkline.project.hidden import CLOSED
 from trunkline.project.ml import declarations, find_model, load_model
 
 MODEL = """\
@@ -61,7 +62,7 @@ def test_declarations(root: Path) -> None:
 
 
 def test_unchanged_code_is_not_run_again(root: Path) -> None:
-    marker = root / "ran"
+    marker = root / "ml" / "ran"
     text = f"import pathlib\nmark = pathlib.Path({str(marker)!r})\n"
     text += "mark.write_text((mark.read_text() if mark.exists() else '') + 'x')\n"
     (root / "ml" / "model.py").write_text(text + MODEL)
@@ -70,6 +71,15 @@ def test_unchanged_code_is_not_run_again(root: Path) -> None:
     (root / "ml" / "deep.py").write_text("COLUMNS = ['a']\n")
     assert declarations(root)[0].data["groups"] == {"g": ["a"]}
     assert marker.read_text() == "xx"
+
+
+def test_what_is_closed_to_the_code_is_explained(root: Path) -> None:
+    (root / "ml" / "model.py").write_text("open('profiles.yml').read()\n")
+    (root / "profiles.yml").write_text("")
+    (root / "dbt_project.yml").write_text("name: a\n")
+    with pytest.raises(ProjectError, match="Permission denied: 'profiles.yml'") as caught:
+        declarations(root)
+    assert (caught.value.line, caught.value.hint) == (1, CLOSED)
 
 
 def test_the_users_traceback_is_shown_and_ours_is_not(root: Path) -> None:

@@ -53,3 +53,9 @@ def data() -> TrainingData:
     """6,000 rows to train on, 3,000 to validate on."""
     signature = Signature.from_schema(SCHEMA, target="late")
     return prepare(table(6_000, 1), table(3_000, 2, new=True), signature, min_count=5)
+
+
+def streamed() -> TrainingData:
+    """The same rows where a hundred kilobytes may be used: the training part does not fit."""
+    signature = Signature.from_schema(SCHEMA, target="late")
+    return prepare(table(6_000, 1), table(3_000, 2, new=True), signature, min_count=5, memory=100_000)

@@ -8,11 +8,14 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from tests.unit.training.conftest import SCHEMA, table
+from tests.unit.training.conftest import SCHEMA, streamed, table
+from trunkline.datasets.batches import Order
 from trunkline.errors import DatasetError, TrainingError
+from trunkline.estimators import MLP, LightGBM
 from trunkline.models.signature import Signature
 from trunkline.training.features import prepare
-from trunkline.training.protocol import TrainingData
+from trunkline.training.metrics import roc_auc
+from trunkline.training.protocol import Streamed, TrainingData
 
 SIGNATURE = Signature.from_schema(SCHEMA, target="late")
 TRAIN, VALIDATION = table(200, 1), table(100, 2)
@@ -76,3 +79,25 @@ def test_a_part_without_rows_or_target_is_named() -> None:
 def test_an_unknown_metric_is_named() -> None:
     with pytest.raises(TrainingError, match=r"no metric 'roc_acu'\. Did you mean 'roc_auc'"):
         prepare(TRAIN, VALIDATION, SIGNATURE, metric="roc_acu")
+
+
+def test_a_part_that_does_not_fit_is_streamed(data: TrainingData) -> None:
+    part = streamed()
+    assert isinstance(part.train, Streamed)
+    assert part.encoder.to_json() == data.encoder.to_json()
+    np.testing.assert_array_equal(part.train.y, data.train.y)
+    np.testing.assert_array_equal(part.validation.x, data.validation.x)
+    assert part.train.missing == data.train.missing == (False, True, False, False, True, False)
+    few = part.select(["delay", "carrier"])
+    assert few.train.missing == (True, False)
+    assert sum(len(batch.y) for batch in few.train.batches(Order(512))) == len(data.train)
+    with pytest.raises(TrainingError, match=r"needs the training part in memory: 6,000 rows x 6 features"):
+        LightGBM().fit(part, seed=1, threads=1, report=lambda step, value: None)
+
+
+def test_a_network_learns_from_a_stream() -> None:
+    part = streamed()
+    network = MLP(width=32, epochs=3, batch_size=256, lr=5e-3)
+    told: list[float] = []
+    fitted = network.fit(part, seed=1, threads=1, report=lambda step, value: told.append(value))
+    assert roc_auc(part.validation.y, fitted.predict(part.validation.x)) >= max(told) - 1e-9 > 0.82

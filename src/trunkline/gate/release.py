@@ -1,0 +1,92 @@
+"""What of a look is shown: everything while there are many looks left, by the Ladder once there are few. Pure.
+
+The verdict itself is always of the true scores: pass or fail is one bit a rule and look, which the budget of looks
+limits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from math import nan
+from typing import Any
+
+from trunkline.datasets.ladder import climb, standard_error
+from trunkline.datasets.sealed import Shown, Standing
+from trunkline.gate.evidence import Calibration, Estimate, Evidence, MetricEvidence
+from trunkline.gate.policy import HIGHER_IS_BETTER
+from trunkline.gate.verdict import Verdict
+
+WITHHELD = "withheld: the best shown so far"
+
+
+@dataclass(frozen=True)
+class Released:
+    """Evidence and verdict as they may be shown; `withheld` are the metrics whose score is not among it."""
+
+    evidence: Evidence
+    verdict: Verdict
+    withheld: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """The scores as the ledger keeps them with the look; `own` are those of this candidate."""
+        metrics = self.evidence.quality.metrics
+        return {
+            "metrics": {
+                m.name: {
+                    "value": m.candidate.value,
+                    "low": m.candidate.low,
+                    "high": m.candidate.high,
+                    "own": m.name not in self.withheld,
+                }
+                for m in metrics
+            }
+        }
+
+
+def release(evidence: Evidence, verdict: Verdict, standing: Standing | None) -> Released:
+    """What is shown.
+
+    Of a withheld metric the best shown so far stands in its place, without a comparison; by the Ladder there are no
+    slices and no calibration.
+    """
+    if standing is None or not standing.low:
+        return Released(evidence, verdict)
+    best = _best(standing)
+    metrics = tuple(_metric(found, best.get(found.name)) for found in evidence.quality.metrics)
+    withheld = tuple(metric.name for metric in metrics if metric.method == WITHHELD)
+    quality = replace(evidence.quality, metrics=metrics, slices=(), calibration=Calibration((), nan))
+    return Released(replace(evidence, quality=quality), _masked(verdict, withheld), withheld)
+
+
+def _best(standing: Standing) -> Mapping[str, Shown]:
+    best: dict[str, Shown] = {}
+    for shown in standing.shown:
+        sign = 1 if HIGHER_IS_BETTER[shown.metric] else -1
+        if shown.metric not in best or sign * shown.value > sign * best[shown.metric].value:
+            best[shown.metric] = shown
+    return best
+
+
+def _metric(found: MetricEvidence, best: Shown | None) -> MetricEvidence:
+    if best is None:
+        return found
+    rung = climb(
+        found.candidate.value,
+        best.value,
+        standard_error(found.candidate.low, found.candidate.high),
+        higher_is_better=HIGHER_IS_BETTER[found.name],
+    )
+    if rung.risen:
+        return found
+    return MetricEvidence(found.name, WITHHELD, Estimate(best.value, best.low, best.high))
+
+
+def _masked(verdict: Verdict, withheld: tuple[str, ...]) -> Verdict:
+    """Without the numbers that would say what is withheld."""
+    why = "judged by the true score, which is withheld"
+    rules = (
+        replace(rule, value=None, why=why) if rule.name.startswith(tuple(f"metrics.{m}." for m in withheld)) else rule
+        for rule in verdict.rules
+    )
+    return Verdict(tuple(rules))

@@ -1,0 +1,116 @@
+"""Runs the user's `ml/*.py` in a process apart: what this one holds (warehouse, keys, secrets) is out of its reach."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import IO, Any
+
+from trunkline import errors
+from trunkline.errors import TrainingError, TrunklineError
+from trunkline.project.confined import unreadable
+from trunkline.project.hidden import hidden_paths, open_environ
+
+_PATIENCE_SECONDS = 5.0
+
+
+def run_apart(
+    job: str, request: Mapping[str, Any], *, root: Path, hear: Callable[[Any], None] = lambda what: None
+) -> Any:
+    """Call `job` ("module:function" of ours) with `request` and a function to tell things by, in a child process.
+
+    Request, what is told (it comes to `hear`) and result are JSON. The child works in `root`, ends with this process,
+    and is ended when this function is left. An error of the tree comes back as itself; `TrainingError` if the child
+    ended otherwise, after a traceback on stderr.
+    """
+    with tempfile.TemporaryDirectory(prefix="trunkline-") as scratch, unreadable(), _child(root, scratch) as child:
+        hidden = [str(path) for path in hidden_paths(root)]
+        with contextlib.suppress(BrokenPipeError):  # it has ended: what it left tells why
+            child.requests.write(json.dumps({"job": job, "hidden": hidden, "request": dict(request)}).encode() + b"\n")
+        for message in child.messages():
+            if "tell" in message:
+                hear(message["tell"])
+            elif "error" in message:
+                raise _error(message["error"])
+            else:
+                return message["result"]
+        raise _ended(child.process.wait())
+
+
+class _Child:
+    """The process and our ends of its pipes."""
+
+    def __init__(self, process: subprocess.Popen[bytes], requests: IO[bytes], messages: int) -> None:
+        self.process = process
+        self.requests = requests
+        self._messages = messages
+
+    def messages(self) -> Iterator[dict[str, Any]]:
+        """What it says, until it has ended: not until the pipe closes, which its own children may hold open."""
+        rest = b""
+        while True:
+            alive = self.process.poll() is None
+            if select.select([self._messages], [], [], 0.5 if alive else 0)[0]:
+                found = os.read(self._messages, 1 << 16)
+                if not found:
+                    return
+                *lines, rest = (rest + found).split(b"\n")
+                yield from map(json.loads, lines)
+            elif not alive:
+                return
+
+
+@contextlib.contextmanager
+def _child(root: Path, scratch: str) -> Iterator[_Child]:
+    (theirs, requests), (messages, told) = os.pipe(), os.pipe()
+    command = [sys.executable, "-P", "-m", "trunkline.project.child", str(os.getpid()), str(theirs), str(told)]
+    environ = open_environ(root, os.environ) | {"TMPDIR": scratch}
+    with os.fdopen(requests, "wb", buffering=0) as asking, contextlib.ExitStack() as stack:
+        stack.callback(os.close, messages)
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # until it knows what to do with it
+        try:
+            process = subprocess.Popen(command, cwd=root, env=environ, pass_fds=[theirs, told])
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            os.close(theirs)
+            os.close(told)
+        stack.callback(_end, process)
+        yield _Child(process, asking, messages)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Let it end by itself if it has said all; else end it."""
+    try:
+        if sys.exc_info()[0] is None or process.poll() is not None:
+            process.wait(_PATIENCE_SECONDS)
+            return
+        process.terminate()
+        process.wait(_PATIENCE_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def _error(data: Mapping[str, Any]) -> TrunklineError:
+    name = str(data["error"])
+    kind = getattr(errors, name) if name in errors.__all__ else TrainingError
+    error: TrunklineError = kind(data["message"], file=data["file"], line=data["line"], hint=data["hint"])
+    return error
+
+
+def _ended(code: int) -> BaseException:
+    if code == 130:  # Ctrl-C reached it, and is on its way to us
+        return KeyboardInterrupt()
+    if code < 0:
+        name = signal.Signals(-code).name
+        hint = "the system ends what needs more memory than there is" if name == "SIGKILL" else None
+        return TrainingError(f"the process that ran the project's ml/ code was ended by {name}", hint=hint)
+    return TrainingError(f"the process that ran the project's ml/ code ended with exit code {code}, without a result")
