@@ -202,11 +202,25 @@ def object_store() -> Iterator[ObjectStore]:
         process = subprocess.Popen(command, cwd=folder, env=environ, stdout=log, stderr=subprocess.STDOUT)
     try:
         _wait(process, f"http://{store.endpoint}/{store.bucket}", folder / "log")
+        _wait_for_bucket(store)
         yield store
     finally:
         process.kill()
         process.wait()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _wait_for_bucket(store: ObjectStore) -> None:
+    """It is made a moment after the server answers."""
+    from pyarrow import fs
+
+    there = fs.S3FileSystem(
+        access_key=store.key_id, secret_key=store.secret, endpoint_override=store.endpoint, scheme="http"
+    )
+    until = time.monotonic() + 30
+    while there.get_file_info(store.bucket).type == fs.FileType.NotFound:
+        assert time.monotonic() < until, "the store has no bucket"
+        time.sleep(0.1)
 
 
 def free_port(also: int = 0) -> int:

@@ -25,7 +25,7 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -239,9 +239,16 @@ async def _query(scope: Message, body: bytes, send: Send) -> None:
     fault = ACCOUNT.faults.take(sql)
     if fault and await fault.happens("before", send):
         return
-    await _abandon(session, sql)
+    if session:
+        session.seen = time.monotonic()
+    if shims.begins(sql):
+        await _abandon([other for other in ACCOUNT.sessions.items() if other[1] is not session])
     async with session.turn if session else asyncio.Lock():
-        answer = await _run(scope, request, session)
+        running = asyncio.ensure_future(_run(scope, request, session))
+        while session and not (await asyncio.wait([running], timeout=0.2))[0]:
+            holder = shims.LOCKS.in_the_way(session.state)
+            await _abandon([other for other in ACCOUNT.sessions.items() if other[1].state is holder])
+        answer = await running
     raw = json.dumps(answer).encode()
     if session and not request.get("describeOnly"):
         session.remember(request_id, raw)
@@ -250,18 +257,13 @@ async def _query(scope: Message, body: bytes, send: Send) -> None:
     await _answer(send, raw)
 
 
-async def _abandon(session: Session | None, sql: str) -> None:
-    """A transaction that is idle is rolled back once another waits for what it holds: Snowflake lets the other one wait
-    five minutes first, here it is ended when the other one begins."""
-    if session is None:
-        return
-    session.seen = time.monotonic()
-    if not shims.begins(sql):
-        return
-    for token, other in ACCOUNT.sessions.items():
+async def _abandon(others: Iterable[tuple[str, Session]]) -> None:
+    """Transactions that are idle are rolled back once another begins, or waits for what they hold: Snowflake lets it
+    wait five minutes first, here it is two seconds."""
+    for token, other in others:
         connection = fakesnow_server.sessions.get(token)
-        idle = session.seen - other.seen > IDLE_SECONDS and not other.turn.locked()
-        if other is not session and other.state.in_transaction and connection and idle:
+        idle = time.monotonic() - other.seen > IDLE_SECONDS and not other.turn.locked()
+        if other.state.in_transaction and connection and idle:
             await run_in_threadpool(connection._duck_conn.execute, "ROLLBACK")
             other.state.after("rollback")
 

@@ -79,15 +79,23 @@ class Locks:
     def __init__(self) -> None:
         self._free = Condition()
         self._held: dict[str, State] = {}
+        self._waits: dict[State, str] = {}
 
     def take(self, table: str, state: State) -> None:
         """Wait for the table; hold it if the session is in a transaction."""
         with self._free:
-            if not self._free.wait_for(lambda: self._held.get(table, state) is state, self.TIMEOUT):
+            self._waits[state] = table
+            granted = self._free.wait_for(lambda: self._held.get(table, state) is state, self.TIMEOUT)
+            del self._waits[state]
+            if not granted:
                 text = f"Statement was aborted because the lock on {table} was not granted in time."
                 raise ProgrammingError(msg=text, errno=625, sqlstate="57014")
             if state.in_transaction:
                 self._held[table] = state
+
+    def in_the_way(self, state: State) -> State | None:
+        """Who holds the table that a session waits for."""
+        return self._held.get(self._waits.get(state, ""))
 
     def release(self, state: State) -> None:
         """The end of a transaction."""

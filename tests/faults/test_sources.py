@@ -84,10 +84,10 @@ def test_two_checkouts_load_into_one_lake_at_once(name: str, tmp_path: Path) -> 
     """Neither waits for the other's checkout: who comes second at a commit looks again, and no row is there twice."""
     ready = ingesting.ready(scenes.named(name), tmp_path)
     one, other = ready.copy(tmp_path / "one"), ready.copy(tmp_path / "other")
-    profile = other / "profiles.yml"
     shutil.rmtree(other / "warehouse", ignore_errors=True)
-    place = profile.read_text().replace("warehouse/", f"{one}/warehouse/")
-    profile.write_text(place.replace("{data_path", "{override_data_path: true, data_path"))
+    for profile in (one / "profiles.yml", other / "profiles.yml"):
+        place = profile.read_text().replace("warehouse/", f"{one}/warehouse/")  # whoever comes first makes the lake
+        profile.write_text(place.replace("{data_path", "{override_data_path: true, data_path"))
     with (
         ingesting.started(one, ready.source, "0", "before") as (first, _, first_said),
         ingesting.started(other, ready.source, "0", "before") as (second, _, second_said),
