@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from importlib import metadata
 from types import MappingProxyType
@@ -10,7 +11,7 @@ from typing import Any
 
 from trunkline.datasets.steps import Upstream, dataset_step
 from trunkline.datasets.steps import step_name as dataset_step_name
-from trunkline.errors import DatasetError, did_you_mean
+from trunkline.errors import DatasetError, TrunklineError, did_you_mean
 from trunkline.graph.graph import Graph
 from trunkline.graph.step import Step
 from trunkline.ingest import files
@@ -63,6 +64,17 @@ def compile_project(
     steps += [_dataset(project, item, nodes, upstream) for item in declared if item.kind == "dataset"]
     steps += [_train(project, item, best.get(item.name)) for item in declared if item.kind == "model"]
     return Compiled(Graph.of(steps), nodes, declared)
+
+
+def read_ahead(project: Project) -> None:
+    """Read the files of sources whose digests `compile_project` will ask for: it finds them in the cache then.
+
+    What goes wrong here goes wrong there too, and is told there.
+    """
+    with suppress(TrunklineError, OSError):
+        for unit in units(project.sources):
+            if not polled(unit):
+                digests(project.root, files.find(project.root, unit.tables[0]))
 
 
 def _ingest(project: Project, unit: SourceUnit, versions: Mapping[str, str]) -> Step:

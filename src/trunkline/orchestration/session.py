@@ -6,6 +6,7 @@ import contextlib
 import getpass
 import os
 import subprocess
+import threading
 from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import cache, cached_property
 from pathlib import Path
@@ -16,7 +17,7 @@ from trunkline.errors import TrunklineError
 from trunkline.graph.plan import Past
 from trunkline.ledger.ids import new_id
 from trunkline.ledger.ledger import Ledger
-from trunkline.orchestration.compile import KINDS, Compiled, compile_project
+from trunkline.orchestration.compile import KINDS, Compiled, compile_project, read_ahead
 from trunkline.orchestration.publishing import recall
 from trunkline.orchestration.state import State, known_state
 from trunkline.project.load import Project, load_project
@@ -75,6 +76,10 @@ class Session:
 
     def compile(self, kinds: Collection[str] = KINDS) -> Compiled:
         """The project's graph as far as `kinds` need it, with each model's best parameters from its last search."""
+        reading = threading.Thread(target=read_ahead, args=[self.project], daemon=True)
+        reading.start()  # while the warehouse is opened, which takes another core
+        _ = self.past
+        reading.join()
         best = {
             name.partition(":")[2]: last.output["params"]
             for name, last in self.past.items()
