@@ -195,8 +195,8 @@ class Batches:
 class InMemory(Batches):
     """Batches of a matrix that is in memory: `x` float32 [n, d] in C order and `y` float32 [n], which stay as they are.
 
-    They are prepared as they are asked for: a gather of 4,096 rows takes a tenth of a millisecond, less than handing a
-    batch from thread to thread costs (benchmarks/feeding.py measures it).
+    They are prepared as they are asked for: a gather of 4,096 rows takes a tenth of a millisecond, about what handing a
+    batch from thread to thread costs (benchmarks/feeding.py, `--scenes prefetch`).
     """
 
     mode = "memory"
