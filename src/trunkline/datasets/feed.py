@@ -25,8 +25,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 __all__ = [
-    "Encoded", "OpenPart", "Part", "RowEncoder", "Stretch", "TablePart", "Target", "open_part",
-    "read_part", "whole",
+    "Encoded", "OpenPart", "Part", "RowEncoder", "Stretch", "TablePart", "Target", "open_part", "whole",
 ]  # fmt: skip
 
 _PIECE = 65_536  # rows of a record batch: a dozen columns of them stay in the processor's cache
@@ -240,10 +239,3 @@ def open_part(state: Path, manifest: Manifest, part: str) -> OpenPart:
     hold(path.parent)
     check_content(path, record.file_digest)
     return OpenPart(path)
-
-
-def read_part(state: Path, manifest: Manifest, part: str) -> pa.Table:
-    """An open part as one Arrow table. Raises as `open_part` does."""
-    import pyarrow.parquet as pq
-
-    return pq.read_table(open_part(state, manifest, part).path)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from trunkline.errors import IntegrityError
 from trunkline.project.files import write_atomic
@@ -55,7 +55,7 @@ def read_findings(folder: Path) -> tuple[Finding, ...]:
         raise IntegrityError(f"{folder / FILE} is damaged: {exc}", hint=hint) from exc
 
 
-def _bars(data: dict[str, object] | None) -> Bars | None:
+def _bars(data: Mapping[str, Any] | None) -> Bars | None:
     if data is None:
         return None
-    return Bars(str(data["title"]), tuple(data["labels"]), tuple(data["values"]), data["bound"])  # type: ignore[arg-type]
+    return Bars(str(data["title"]), tuple(data["labels"]), tuple(data["values"]), data["bound"])

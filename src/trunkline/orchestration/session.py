@@ -76,10 +76,8 @@ class Session:
 
     def compile(self, kinds: Collection[str] = KINDS) -> Compiled:
         """The project's graph as far as `kinds` need it, with each model's best parameters from its last search."""
-        reading = threading.Thread(target=read_ahead, args=[self.project], daemon=True)
-        reading.start()  # while the warehouse is opened, which takes another core
-        _ = self.past
-        reading.join()
+        if "state" not in self.__dict__:
+            self.state = known_state(self.project, self._read_both)
         best = {
             name.partition(":")[2]: last.output["params"]
             for name, last in self.past.items()
@@ -98,6 +96,14 @@ class Session:
                 _ = self.state
         finally:
             self.context.warehouse.close()
+
+    def _read_both(self) -> State:
+        """`_read_state`, while another core reads the files that a compilation wants the digests of."""
+        reading = threading.Thread(target=read_ahead, args=[self.project], daemon=True)
+        reading.start()
+        state = self._read_state()
+        reading.join()
+        return state
 
     def _read_state(self) -> State:
         return State(self.context.ledger.past(), frozenset(self.context.warehouse.relations()))

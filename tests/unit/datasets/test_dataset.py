@@ -7,11 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 
 from tests.unit.datasets.building import ROWS, build, context, declared
 from trunkline.context import StepContext
-from trunkline.datasets.feed import read_part
+from trunkline.datasets.feed import open_part
 from trunkline.datasets.findings import read_findings
 from trunkline.datasets.manifest import Manifest, read_manifest
 from trunkline.datasets.run import folder
@@ -39,7 +40,7 @@ def _build(ctx: StepContext, data: dict[str, Any] = DECLARED, fingerprint: str =
 
 def test_parts_are_split_by_time_ordered_and_disjoint(ctx: StepContext) -> None:
     manifest = _build(ctx)
-    train, validation = (read_part(ctx.state, manifest, part) for part in ("train", "validation"))
+    train, validation = (pq.read_table(open_part(ctx.state, manifest, part).path) for part in ("train", "validation"))
     _, test = open_sealed(ctx, manifest, deployment="d", candidate="c", sha256="s")
     ids = [table.column("id").to_pylist() for table in (train, validation, test)]
     assert ids == [sorted(part) for part in ids]
@@ -52,7 +53,7 @@ def test_parts_are_split_by_time_ordered_and_disjoint(ctx: StepContext) -> None:
 def test_the_sealed_part_is_out_of_reach_and_each_look_is_counted(ctx: StepContext) -> None:
     manifest = _build(ctx)
     with pytest.raises(DatasetError, match="is sealed"):
-        read_part(ctx.state, manifest, "test")
+        open_part(ctx.state, manifest, "test")
     path = sealed_file(ctx.state, "mart", manifest.dataset_id)
     with pytest.raises(Exception, match="encrypted"):
         ctx.warehouse.query(f"from read_parquet('{path}')")
