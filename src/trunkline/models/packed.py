@@ -29,7 +29,7 @@ HANDLER = "predict"
 """The name of the function in `handler_source`."""
 
 _FOLDER = "bundle/"
-_MODULES = ("bundle", "columns", "encoder", "function", "packed", "runtime", "signature")
+_MODULES = ("bundle", "columns", "encoder", "function", "packed", "runtime", "signature", "task")
 _ROOT = '"""The part of Trunkline that scores a model."""\n'
 _BORN = (1980, 1, 1, 0, 0, 0)  # the zip format's first moment: a time of making would change the digest
 

@@ -13,6 +13,7 @@ from functools import cached_property
 from typing import Any, Literal, get_args
 
 from trunkline.errors import DatasetError, IntegrityError, RequestError, did_you_mean
+from trunkline.models.task import BINARY, Task
 
 __all__ = ["Example", "Field", "Kind", "LONGEST_TEXT", "Signature"]
 
@@ -46,11 +47,11 @@ class Field:
 
 @dataclass(frozen=True)
 class Signature:
-    """The columns a model takes, in order, and its target. It answers one probability, `score`, a row."""
+    """The columns a model takes, in order, its target, and what it answers a row."""
 
     inputs: tuple[Field, ...]
     target: str
-    task: Literal["binary"] = "binary"
+    task: Task = BINARY
 
     @classmethod
     def from_schema(
@@ -60,6 +61,7 @@ class Signature:
         target: str,
         required: Collection[str] = (),
         examples: Mapping[str, Example] | None = None,
+        task: Task = BINARY,
     ) -> Signature:
         """Signature of `columns`, (name, DuckDB type name) pairs; the target's own column is left out.
 
@@ -73,7 +75,7 @@ class Signature:
         )
         if not fields:
             raise DatasetError("the dataset has no input columns", hint="name at least one feature in `groups`")
-        return cls(fields, target)
+        return cls(fields, target, task)
 
     @cached_property
     def names(self) -> tuple[str, ...]:
@@ -92,18 +94,18 @@ class Signature:
 
     def to_json(self) -> dict[str, Any]:
         """The signature as plain data."""
-        return {"inputs": [asdict(field) for field in self.inputs], "target": self.target, "task": self.task}
+        return {"inputs": [asdict(field) for field in self.inputs], "target": self.target, "task": self.task.to_json()}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Signature:
         """The signature of `to_json`'s data. Raises IntegrityError when the data is anything else."""
         try:
             fields = tuple(Field(**item) for item in data["inputs"])
-            target, task = data["target"], data["task"]
+            target, task = data["target"], Task.from_json(data["task"])
         except (KeyError, TypeError) as exc:
             raise IntegrityError(f"signature.json does not hold a signature: {exc}") from exc
-        if task != "binary" or any(field.kind not in get_args(Kind) for field in fields):
-            raise IntegrityError("signature.json holds a task or a kind of column that this version does not know")
+        if any(field.kind not in get_args(Kind) for field in fields):
+            raise IntegrityError("signature.json holds a kind of column that this version does not know")
         return cls(fields, target, task)
 
     def check_rows(self, rows: Sequence[Mapping[str, object]]) -> None:

@@ -8,8 +8,8 @@ from typing import Any
 
 from trunkline.errors import TrainingError
 from trunkline.training.boundary import build_with
-from trunkline.training.metrics import interval, metric_named
-from trunkline.training.protocol import Build, TrainingData
+from trunkline.training.metrics import interval
+from trunkline.training.protocol import Build, FitContext, TrainingData
 from trunkline.training.records import Row
 
 __all__ = ["Row", "compare"]
@@ -59,7 +59,7 @@ def _row(
 ) -> Row:
     begun = time.monotonic()
     estimator, _ = build_with(build, params)
-    fitted = estimator.fit(data, seed=seed, threads=threads, report=_unheard)
+    fitted = estimator.fit(data, FitContext(seed=seed, threads=threads))
     y, score = data.validation.y, fitted.predict(data.validation.x)
     low, high = interval(data.metric, y, score, seed=seed)
     return Row(
@@ -67,13 +67,9 @@ def _row(
         features=len(data.encoder.columns),
         variation=label,
         estimator=estimator.name,
-        metric=data.metric,
-        value=metric_named(data.metric).function(y, score),
+        metric=data.metric.name,
+        value=data.metric.of(y, score),
         low=low,
         high=high,
         seconds=time.monotonic() - begun,
     )
-
-
-def _unheard(step: int, value: float) -> None:
-    """A ladder has no progress within a row, and prunes nothing."""

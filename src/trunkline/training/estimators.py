@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, cast
 
 from trunkline.errors import TrainingError
-from trunkline.training.protocol import Fitted, Reporter, TrainingData
+from trunkline.training.protocol import FitContext, Fitted, TrainingData
 
 __all__ = ["LightGBM", "MLP"]
 
@@ -53,9 +53,9 @@ class MLP:
         """Every setting as plain data."""
         return asdict(self)
 
-    def fit(self, data: TrainingData, *, seed: int, threads: int, report: Reporter) -> Fitted:
+    def fit(self, data: TrainingData, context: FitContext) -> Fitted:
         """Fit with PyTorch; reports after each epoch."""
-        return _implementation(self.name)(self, data, seed=seed, threads=threads, report=report)
+        return _implementation(self.name)(self, data, context)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,9 +93,9 @@ class LightGBM:
         """Every setting as plain data."""
         return asdict(self)
 
-    def fit(self, data: TrainingData, *, seed: int, threads: int, report: Reporter) -> Fitted:
+    def fit(self, data: TrainingData, context: FitContext) -> Fitted:
         """Fit with LightGBM; reports every 25 rounds."""
-        return _implementation(self.name)(self, data, seed=seed, threads=threads, report=report)
+        return _implementation(self.name)(self, data, context)
 
 
 def _implementation(name: str) -> Callable[..., Fitted]:

@@ -41,7 +41,7 @@ def prepare(
     Raises DatasetError for a column that is missing or of another kind, a part without rows and a target that is null
     or not 0 and 1; TrainingError for an unknown metric and a part with one class only.
     """
-    metric_named(metric)
+    measured = metric_named(metric)
     learned, held_out = _part(train), _part(validation)
     for name, part in {"training": learned, "validation": held_out}.items():
         _check(part, signature.target, name)
@@ -59,7 +59,7 @@ def prepare(
         validation=_matrix(Encoded(held_out, encoder, target)),
         encoder=encoder,
         signature=_with_examples(signature, learned),
-        metric=metric,
+        metric=measured,
     )
 
 

@@ -19,8 +19,7 @@ import lightgbm as lgb
 import numpy as np
 
 from trunkline.errors import TrainingError
-from trunkline.training.metrics import metric_named
-from trunkline.training.protocol import Reporter, TrainingData
+from trunkline.training.protocol import FitContext, Reporter, TrainingData
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -70,15 +69,13 @@ class Recoding:
         return seen
 
 
-def fit_lightgbm(
-    estimator: LightGBM, data: TrainingData, *, seed: int, threads: int, report: Reporter
-) -> FittedLightGBM:
+def fit_lightgbm(estimator: LightGBM, data: TrainingData, context: FitContext) -> FittedLightGBM:
     """Boost until the validation metric stops rising; see `Estimator.fit`."""
     recoding = Recoding.fit(data)
-    booster = _booster(estimator, data, recoding, seed=seed, threads=threads)
-    best = _boost(booster, estimator, data, report)
+    booster = _booster(estimator, data, recoding, seed=context.seed, threads=context.threads)
+    best = _boost(booster, estimator, data, context.report)
     text = _round_thresholds(booster.model_to_string(num_iteration=best))
-    return FittedLightGBM(lgb.Booster(model_str=text), recoding, data.train.x.shape[1], threads)
+    return FittedLightGBM(lgb.Booster(model_str=text), recoding, data.train.x.shape[1], context.threads)
 
 
 def _booster(estimator: LightGBM, data: TrainingData, recoding: Recoding, *, seed: int, threads: int) -> lgb.Booster:
@@ -110,10 +107,10 @@ def _booster(estimator: LightGBM, data: TrainingData, recoding: Recoding, *, see
 
 def _boost(booster: lgb.Booster, estimator: LightGBM, data: TrainingData, report: Reporter) -> int:
     """Add trees; the number of rounds with the best validation metric."""
-    metric = metric_named(data.metric)
+    metric = data.metric
 
     def evaluate(score: npt.NDArray[np.float64], _: lgb.Dataset) -> tuple[str, float, bool]:
-        return data.metric, metric.function(data.validation.y, score), metric.higher_is_better
+        return metric.name, metric.of(data.validation.y, score), metric.higher_is_better
 
     best_round, best = 0, -np.inf
     for step in range(1, estimator.rounds + 1):
@@ -121,7 +118,7 @@ def _boost(booster: lgb.Booster, estimator: LightGBM, data: TrainingData, report
         if not finished and step % _EVALUATE_EVERY and step < estimator.rounds:
             continue
         value = booster.eval_valid(evaluate)[0][2]
-        signed = value if metric.higher_is_better else -value
+        signed = metric.signed(value)
         if signed > best:
             best_round, best = step, signed
         if step % _REPORT_EVERY == 0 or finished or step == estimator.rounds:

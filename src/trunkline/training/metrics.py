@@ -9,8 +9,19 @@ import numpy as np
 import numpy.typing as npt
 
 from trunkline.errors import TrainingError, did_you_mean
+from trunkline.models.task import TaskKind
 
-__all__ = ["METRICS", "Metric", "average_precision", "brier", "interval", "log_loss", "metric_named", "roc_auc"]
+__all__ = [
+    "METRICS",
+    "Metric",
+    "average_precision",
+    "brier",
+    "interval",
+    "log_loss",
+    "metric_named",
+    "metrics_of",
+    "roc_auc",
+]
 
 _Array = npt.NDArray[Any]
 _Z95 = 1.959963984540054
@@ -18,10 +29,20 @@ _DRAWS = 200
 
 
 class Metric(NamedTuple):
-    """A metric and its direction."""
+    """A metric `function(y, score)` of outcomes and scores, its direction, and the tasks it is a metric of."""
 
+    name: str
     function: Callable[[_Array, _Array], float]
     higher_is_better: bool
+    tasks: tuple[TaskKind, ...] = ("binary",)
+
+    def signed(self, value: float) -> float:
+        """`value` so that more is better."""
+        return value if self.higher_is_better else -value
+
+    def of(self, y: _Array, score: _Array) -> float:
+        """The metric of scores [n] or [n, k] for outcomes [n] (or [n, k] where the target is a vector)."""
+        return self.function(y, score)
 
 
 def roc_auc(y: _Array, score: _Array) -> float:
@@ -54,11 +75,19 @@ def brier(y: _Array, score: _Array) -> float:
 
 
 METRICS: dict[str, Metric] = {
-    "roc_auc": Metric(roc_auc, True),
-    "average_precision": Metric(average_precision, True),
-    "log_loss": Metric(log_loss, False),
-    "brier": Metric(brier, False),
+    metric.name: metric
+    for metric in (
+        Metric("roc_auc", roc_auc, True),
+        Metric("average_precision", average_precision, True),
+        Metric("log_loss", log_loss, False),
+        Metric("brier", brier, False),
+    )
 }
+
+
+def metrics_of(task: TaskKind) -> tuple[Metric, ...]:
+    """The metrics of a task."""
+    return tuple(metric for metric in METRICS.values() if task in metric.tasks)
 
 
 def metric_named(name: str) -> Metric:
@@ -70,17 +99,16 @@ def metric_named(name: str) -> Metric:
     return METRICS[name]
 
 
-def interval(name: str, y: _Array, score: _Array, *, seed: int = 0) -> tuple[float, float]:
+def interval(metric: Metric, y: _Array, score: _Array, *, seed: int = 0) -> tuple[float, float]:
     """A 95% interval: by DeLong for roc_auc, of a mean for log_loss and brier, else by 200 bootstrap draws."""
-    if name == "roc_auc":
+    if metric.name == "roc_auc":
         return _delong(y, score)
-    if name in _MEANS:
-        each = _MEANS[name](y, score)
+    if metric.name in _MEANS:
+        each = _MEANS[metric.name](y, score)
         middle, reach = float(each.mean()), _Z95 * float(each.std(ddof=1)) / len(y) ** 0.5
         return middle - reach, middle + reach
-    function = metric_named(name).function
     random = np.random.default_rng(seed)
-    draws = [function(y[pick], score[pick]) for pick in random.integers(0, len(y), (_DRAWS, len(y)))]
+    draws = [metric.of(y[pick], score[pick]) for pick in random.integers(0, len(y), (_DRAWS, len(y)))]
     low, high = np.quantile(draws, (0.025, 0.975))
     return float(low), float(high)
 

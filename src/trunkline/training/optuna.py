@@ -23,8 +23,8 @@ from optuna.trial import FrozenTrial, TrialState
 from trunkline.errors import TrainingError, TrunklineError
 from trunkline.project.boundary import told
 from trunkline.training.boundary import build_estimator, build_with
-from trunkline.training.metrics import metric_named
-from trunkline.training.protocol import Build, Pruned, TrainingData
+from trunkline.training.metrics import Metric
+from trunkline.training.protocol import Build, FitContext, Pruned, TrainingData
 from trunkline.training.records import SearchResult, TrialRecord
 
 __all__ = ["SearchResult", "SearchSpec", "TrialRecord", "search"]
@@ -81,14 +81,14 @@ def search(
         return _result(study)
 
 
-def _study(spec: SearchSpec, metric: str) -> Study:
+def _study(spec: SearchSpec, metric: Metric) -> Study:
     _mend(spec.storage)
     storage = JournalStorage(JournalFileBackend(str(spec.storage), lock_obj=_Lock(spec.storage)))
     study = optuna.create_study(
         storage=storage,
         study_name=spec.study_name,
         load_if_exists=True,
-        direction="maximize" if metric_named(metric).higher_is_better else "minimize",
+        direction="maximize" if metric.higher_is_better else "minimize",
         pruner=optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=1, n_min_trials=5),
     )
     # A resumed search must not draw again what it drew before, hence the seed moves on with the trials.
@@ -106,8 +106,8 @@ def _objective(trial: optuna.Trial, spec: SearchSpec, data: TrainingData) -> flo
     try:
         estimator = build_estimator(spec.build, trial, let_pass=(Pruned, optuna.TrialPruned))
         trial.set_user_attr(_ESTIMATOR, estimator.name)
-        fitted = estimator.fit(data, seed=spec.seed, threads=spec.threads, report=report)
-        value = metric_named(data.metric).function(data.validation.y, fitted.predict(data.validation.x))
+        fitted = estimator.fit(data, FitContext(seed=spec.seed, threads=spec.threads, report=report))
+        value = data.metric.of(data.validation.y, fitted.predict(data.validation.x))
     except Pruned as exc:
         raise optuna.TrialPruned from exc
     except optuna.TrialPruned:
@@ -116,7 +116,7 @@ def _objective(trial: optuna.Trial, spec: SearchSpec, data: TrainingData) -> flo
         trial.set_user_attr(_ERROR, str(exc) if isinstance(exc, TrunklineError) else told(exc))
         raise _Failed from exc
     if not math.isfinite(value):
-        trial.set_user_attr(_ERROR, f"{data.metric} is {value}")
+        trial.set_user_attr(_ERROR, f"{data.metric.name} is {value}")
         raise _Failed
     return value
 

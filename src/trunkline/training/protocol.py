@@ -5,8 +5,8 @@ Light: numpy is imported by whoever brings an array.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from trunkline.errors import TrainingError
@@ -20,16 +20,20 @@ if TYPE_CHECKING:
     from trunkline.datasets.feed import Encoded
     from trunkline.models.encoder import Encoder
     from trunkline.models.signature import Signature
+    from trunkline.models.task import Task
+    from trunkline.training.metrics import Metric
 
 __all__ = [
-    "Build", "Choice", "Estimator", "Fitted", "Matrix", "Pruned", "Reporter", "Streamed", "TrainingData", "Trial",
+    "Build", "Checkpoints", "Choice", "Estimator", "FitContext", "Fitted", "Matrix", "Peers", "Pruned", "Reporter",
+    "Streamed", "TrainingData", "Trial", "unheard",
 ]  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
 class Matrix:
-    """Encoded rows and their target: `x` float32 [n, d] in C order with NaN for missing, `y` float32 [n] of 0 and 1.
+    """Encoded rows and their target: `x` float32 [n, d] in C order with NaN for missing, `y` float32 [n].
 
+    `y` is 0 or 1, the place of the class in `Task.classes`, or the number itself; [n, k] where the target is a vector.
     Shared by all trials of a search: nobody writes to it.
     """
 
@@ -104,7 +108,12 @@ class TrainingData:
     validation: Matrix
     encoder: Encoder
     signature: Signature
-    metric: str
+    metric: Metric
+
+    @property
+    def task(self) -> Task:
+        """What is to be learned."""
+        return self.signature.task
 
     def select(self, features: Sequence[str]) -> TrainingData:
         """The same rows with only `features`, in that order, without encoding again.
@@ -131,17 +140,67 @@ class Reporter(Protocol):
     """Told the validation metric as fitting goes on. Called from the thread that fits; may raise Pruned."""
 
     def __call__(self, step: int, value: float) -> None:
-        """`step` counts up from 1 (an epoch, or a boosting round); `value` is the metric of the dataset's spec."""
+        """`step` counts up from 1 (an epoch, or a boosting round); `value` is the metric of `TrainingData`."""
+
+
+def unheard(step: int, value: float) -> None:
+    """A reporter that nobody listens to, and that prunes nothing."""
+
+
+class Checkpoints(Protocol):
+    """Where a fit keeps how far it is, so that it can go on after its process died. One fit at a time uses it."""
+
+    def load(self) -> Mapping[str, bytes] | None:
+        """The files of the last `save`, or None: then the fit begins anew."""
+
+    def save(self, step: int, files: Mapping[str, bytes] | None) -> None:
+        """Keep `files` (name -> content; no pickle) in place of the last ones, whole or not at all.
+
+        Called after the `report` of the same `step`. Where there are peers, every one calls it at the same steps; only
+        rank 0 brings files.
+        """
+
+
+@dataclass(frozen=True)
+class Peers:
+    """The processes that fit one model together, each on rows of its own: `TrainingData.train` holds this rank's.
+
+    No rank has more than one row more than another; `rows` is their sum. `settings` are what a framework needs to find
+    the others (LightGBM's `machines`, …); torch's process group is initialised already.
+    """
+
+    rank: int
+    world: int
+    rows: int
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class FitContext:
+    """How a fit runs: what is no setting of the model. Seed, threads, device and peers together determine its result.
+
+    `device` is `cpu`, `cuda` or `cuda:1`; what cannot use it runs on the CPU.
+    """
+
+    seed: int = 0
+    threads: int = 1
+    report: Reporter = unheard
+    device: str = "cpu"
+    checkpoints: Checkpoints | None = None
+    peers: Peers | None = None
 
 
 class Fitted(Protocol):
     """A fitted model. Owned by the caller; not to be used by two threads at once."""
 
     def predict(self, x: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
-        """The framework's own probabilities [n] of an encoded matrix [n, d]."""
+        """The framework's own scores of an encoded matrix [n, d]: [n], or [n, k] where the task has a `width` k."""
 
     def to_onnx(self) -> bytes:
-        """The whole model as ONNX: `features` float32 [n, d] -> `score` float32 [n]. Same model, same bytes."""
+        """The whole model as ONNX: `features` float32 [n, d] -> `score` float32 [n] or [n, k]. Same model, same bytes.
+
+        Raises TrainingError where it cannot be told in ONNX.
+        """
 
 
 class Estimator(Protocol):
@@ -152,13 +211,13 @@ class Estimator(Protocol):
         """Short name for leaderboards and logs, such as `mlp`."""
 
     def settings(self) -> dict[str, Any]:
-        """Every setting as plain data; together with the seed and the thread count they determine the model."""
+        """Every setting as plain data; together with the context they determine the model."""
 
-    def fit(self, data: TrainingData, *, seed: int, threads: int, report: Reporter) -> Fitted:
+    def fit(self, data: TrainingData, context: FitContext) -> Fitted:
         """Fit on `data.train`, stop early and choose on `data.validation` by `data.metric`.
 
-        Deterministic for a seed and a number of threads. Lets Pruned pass; raises TrainingError for data or settings
-        that cannot be fitted and for a framework that is not installed.
+        Deterministic for a context. Lets Pruned pass; raises TrainingError for data or settings that cannot be fitted,
+        for a task the estimator does not know, and for a framework that is not installed.
         """
 
 

@@ -11,9 +11,9 @@ from typing import Any
 from trunkline.models.bundle import Bundle
 from trunkline.models.runtime import Scorer
 from trunkline.training.boundary import build_with
-from trunkline.training.metrics import METRICS, interval
+from trunkline.training.metrics import interval, metrics_of
 from trunkline.training.parity import verify
-from trunkline.training.protocol import Build, Reporter, TrainingData
+from trunkline.training.protocol import Build, FitContext, Reporter, TrainingData
 from trunkline.training.records import Trained
 
 __all__ = ["TrainSpec", "Trained", "train"]
@@ -56,7 +56,7 @@ def train(
         if report is not None:
             report(step, value)
 
-    fitted = estimator.fit(data, seed=seed, threads=threads, report=heard)
+    fitted = estimator.fit(data, FitContext(seed=seed, threads=threads, report=heard))
     score, y = fitted.predict(data.validation.x), data.validation.y
     onnx = fitted.to_onnx()
     parity = verify(Scorer.of(data.encoder, onnx), fitted, data.validation.x)
@@ -64,8 +64,8 @@ def train(
         "estimator": estimator.name,
         "params": asked,
         "settings": estimator.settings(),
-        "metric": data.metric,
-        "metrics": {name: metric.function(y, score) for name, metric in METRICS.items()},
+        "metric": data.metric.name,
+        "metrics": {metric.name: metric.of(y, score) for metric in metrics_of(data.task.kind)},
     }
     rows = {"train": len(data.train), "validation": len(data.validation)}
     metadata = {**spec.metadata, "model": spec.name, "seed": seed, "rows": rows, **trained}

@@ -19,8 +19,7 @@ from torch import nn
 
 from trunkline.datasets.batches import Order
 from trunkline.datasets.torch import Tensors, tensors
-from trunkline.training.metrics import metric_named
-from trunkline.training.protocol import Reporter, TrainingData
+from trunkline.training.protocol import FitContext, Reporter, TrainingData
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -82,16 +81,16 @@ class Network(nn.Module):
         return torch.sigmoid(self.logits(*self.prepare(x)))
 
 
-def fit_mlp(estimator: MLP, data: TrainingData, *, seed: int, threads: int, report: Reporter) -> FittedTorch:
+def fit_mlp(estimator: MLP, data: TrainingData, context: FitContext) -> FittedTorch:
     """Fit by AdamW on the log loss; keep the epoch that validates best. See `Estimator.fit`."""
-    with _torch(seed, threads):
+    with _torch(context.seed, context.threads):
         network = Network(data.encoder.columns, data.train.missing, estimator)
-        _fit(network, estimator, data, Order(estimator.batch_size, seed), report)
-    return FittedTorch(network.eval(), len(data.encoder.columns), threads)
+        _fit(network, estimator, data, Order(estimator.batch_size, context.seed), context.report)
+    return FittedTorch(network.eval(), len(data.encoder.columns), context.threads)
 
 
 def _fit(network: Network, settings: MLP, data: TrainingData, order: Order, report: Reporter) -> None:
-    metric = metric_named(data.metric)
+    metric = data.metric
     train = tensors(data.train.batches(order), pinned=False)
     steps = settings.epochs * len(train)
     optimizer = torch.optim.AdamW(network.parameters(), lr=settings.lr, weight_decay=settings.weight_decay, fused=True)
@@ -99,8 +98,8 @@ def _fit(network: Network, settings: MLP, data: TrainingData, order: Order, repo
     best, best_epoch, weights = -math.inf, 0, network.state_dict()
     for epoch in range(1, settings.epochs + 1):
         _epoch(network, train.epoch(epoch), optimizer, schedule)
-        value = metric.function(data.validation.y, _scores(network.eval(), data.validation.x))
-        signed = value if metric.higher_is_better else -value
+        value = metric.of(data.validation.y, _scores(network.eval(), data.validation.x))
+        signed = metric.signed(value)
         if signed > best:
             best, best_epoch = signed, epoch
             weights = {name: tensor.clone() for name, tensor in network.state_dict().items()}

@@ -9,8 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 from onnx import TensorProto, helper
 
-from trunkline.training.metrics import metric_named
-from trunkline.training.protocol import Reporter, TrainingData
+from trunkline.training.protocol import FitContext, TrainingData
 
 
 @dataclass(frozen=True)
@@ -28,13 +27,13 @@ class Fake:
         """Every setting."""
         return asdict(self)
 
-    def fit(self, data: TrainingData, *, seed: int, threads: int, report: Reporter) -> FittedFake:
+    def fit(self, data: TrainingData, context: FitContext) -> FittedFake:
         """Report the same value at every step."""
         model = FittedFake(self, data.train.x.shape[1])
-        value = metric_named(data.metric).function(data.validation.y, model.predict(data.validation.x))
+        value = data.metric.of(data.validation.y, model.predict(data.validation.x))
         for step in range(1, self.steps + 1):
             time.sleep(self.seconds)
-            report(step, value)
+            context.report(step, value)
         return model
 
 

@@ -18,8 +18,8 @@ from trunkline.estimators import MLP, LightGBM
 from trunkline.models.runtime import Scorer
 from trunkline.training import estimators
 from trunkline.training.lightgbm import floor32
-from trunkline.training.metrics import roc_auc
-from trunkline.training.protocol import Estimator, Fitted, Pruned, TrainingData
+from trunkline.training.metrics import METRICS, roc_auc
+from trunkline.training.protocol import Estimator, FitContext, Fitted, Pruned, TrainingData
 
 QUICK: dict[str, Estimator] = {
     "mlp": MLP(width=32, epochs=4, batch_size=256, lr=5e-3),
@@ -30,7 +30,9 @@ QUICK: dict[str, Estimator] = {
 def fit(estimator: Estimator, data: TrainingData, seed: int = 1) -> tuple[Fitted, list[tuple[int, float]]]:
     """Fit on one thread; the model and what it reported."""
     told: list[tuple[int, float]] = []
-    fitted = estimator.fit(data, seed=seed, threads=1, report=lambda step, value: told.append((step, value)))
+    fitted = estimator.fit(
+        data, FitContext(seed=seed, threads=1, report=lambda step, value: told.append((step, value)))
+    )
     return fitted, told
 
 
@@ -119,12 +121,12 @@ def test_a_reporter_ends_the_fit(name: str, data: TrainingData) -> None:
         raise Pruned
 
     with pytest.raises(Pruned):
-        QUICK[name].fit(data, seed=1, threads=1, report=report)
+        QUICK[name].fit(data, FitContext(seed=1, threads=1, report=report))
     assert len(steps) == 1
 
 
 def test_a_metric_that_falls_is_followed_down(name: str, data: TrainingData) -> None:
-    model, told = fit(QUICK[name], replace(data, metric="log_loss"))
+    model, told = fit(QUICK[name], replace(data, metric=METRICS["log_loss"]))
     assert told[-1][1] < told[0][1] < 0.6
     assert roc_auc(data.validation.y, model.predict(data.validation.x)) > 0.83
 

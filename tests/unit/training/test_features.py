@@ -15,7 +15,7 @@ from trunkline.estimators import MLP, LightGBM
 from trunkline.models.signature import Signature
 from trunkline.training.features import prepare
 from trunkline.training.metrics import roc_auc
-from trunkline.training.protocol import Streamed, TrainingData
+from trunkline.training.protocol import FitContext, Streamed, TrainingData
 
 SIGNATURE = Signature.from_schema(SCHEMA, target="late")
 TRAIN, VALIDATION = table(200, 1), table(100, 2)
@@ -92,12 +92,12 @@ def test_a_part_that_does_not_fit_is_streamed(data: TrainingData) -> None:
     assert few.train.missing == (True, False)
     assert sum(len(batch.y) for batch in few.train.batches(Order(512))) == len(data.train)
     with pytest.raises(TrainingError, match=r"needs the training part in memory: 6,000 rows x 6 features"):
-        LightGBM().fit(part, seed=1, threads=1, report=lambda step, value: None)
+        LightGBM().fit(part, FitContext(seed=1, threads=1, report=lambda step, value: None))
 
 
 def test_a_network_learns_from_a_stream() -> None:
     part = streamed()
     network = MLP(width=32, epochs=3, batch_size=256, lr=5e-3)
     told: list[float] = []
-    fitted = network.fit(part, seed=1, threads=1, report=lambda step, value: told.append(value))
+    fitted = network.fit(part, FitContext(seed=1, threads=1, report=lambda step, value: told.append(value)))
     assert roc_auc(part.validation.y, fitted.predict(part.validation.x)) >= max(told) - 1e-9 > 0.82

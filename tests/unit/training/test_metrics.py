@@ -43,10 +43,10 @@ def test_intervals_hold_the_truth_about_as_often_as_they_say(name: str) -> None:
     truth = METRICS[name].function(*draw(1_000_000))
     held = 0
     for _ in range(100):
-        low, high = interval(name, *draw(400))
+        low, high = interval(METRICS[name], *draw(400))
         held += low <= truth <= high
     assert 88 <= held <= 100
 
 
 def test_an_interval_of_a_perfect_ranking_stays_in_bounds() -> None:
-    assert interval("roc_auc", np.array([0.0, 0, 1, 1]), np.array([0.1, 0.2, 0.8, 0.9])) == (1.0, 1.0)
+    assert interval(METRICS["roc_auc"], np.array([0.0, 0, 1, 1]), np.array([0.1, 0.2, 0.8, 0.9])) == (1.0, 1.0)

@@ -16,6 +16,7 @@ import pytest
 from tests.unit.training.fakes import Fake
 from trunkline.errors import TrainingError
 from trunkline.estimators import MLP, LightGBM
+from trunkline.training.metrics import METRICS
 from trunkline.training.optuna import SearchSpec, TrialRecord, search
 from trunkline.training.protocol import Pruned, TrainingData
 
@@ -60,7 +61,7 @@ def test_first_parameters_that_do_not_fit_are_refused(
 
 
 def test_a_loss_is_minimised(spec: SearchSpec, data: TrainingData) -> None:
-    result = search(spec, replace(data, metric="log_loss"))
+    result = search(spec, replace(data, metric=METRICS["log_loss"]))
     assert result.best_value == min(record.value for record in result.trials if record.state == "complete")  # type: ignore[type-var]
 
 

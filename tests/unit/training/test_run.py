@@ -17,7 +17,7 @@ from trunkline.models.pyfunc import _load_pyfunc
 from trunkline.models.runtime import Scorer
 from trunkline.training.compare import Row, compare
 from trunkline.training.parity import verify
-from trunkline.training.protocol import TrainingData
+from trunkline.training.protocol import FitContext, TrainingData
 from trunkline.training.run import Trained, TrainSpec, train
 
 
@@ -105,7 +105,7 @@ def test_parity_looks_at_missing_values_that_the_data_lack(data: TrainingData) -
             return fitted.predict(matrix) + pd.isna(matrix[:, 0]) * 0.01
 
     part = data.select(["distance"])
-    fitted = Fake().fit(part, seed=0, threads=1, report=lambda step, value: None)
+    fitted = Fake().fit(part, FitContext(seed=0, threads=1, report=lambda step, value: None))
     assert not pd.isna(part.validation.x).any()
     with pytest.raises(IntegrityError):
         verify(Forgetful(), fitted, part.validation.x)
