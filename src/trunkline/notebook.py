@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from trunkline.datasets.batches import Batches, Last
     from trunkline.datasets.feed import Part
+    from trunkline.datasets.targets import Target
     from trunkline.datasets.torch import TorchBatches
 
 __all__ = ["FoldRows", "OpenDataset", "OpenProject", "Rows", "open_project"]
@@ -168,6 +169,24 @@ class _Fitted:
         signature = Signature.from_schema(columns, target=self.manifest.target)
         return Encoder.fit(self.part.read(whole(self.part), signature.names), signature)
 
+    @cached_property
+    def target(self) -> Target:
+        """Classes by their place, in the order that `trunkline train` has them, and numbers as they are."""
+        import pyarrow as pa
+
+        from trunkline.datasets.feed import whole
+        from trunkline.datasets.targets import Target, classes_in, holds_text, list_lengths
+
+        name, task = self.manifest.target, self.manifest.task
+        if task == "regression" or dict(self.manifest.schema)[name] == "BOOLEAN":
+            return Target(name)
+        column = pa.chunked_array(rows.column(0) for rows in self.part.read(whole(self.part), [name]))
+        if task == "custom":
+            return Target(name, width=int(list_lengths(column).max()))
+        classes = classes_in(column)
+        numbers = task == "binary" and not holds_text(column.type) and {"0", "1"}.issuperset(classes)
+        return Target(name, () if numbers else classes)
+
 
 class Rows:
     """Some rows of a dataset, as Arrow, Polars, pandas, NumPy or torch."""
@@ -215,17 +234,16 @@ class Rows:
         last: Last = "keep",
         memory: int | None = None,
     ) -> Batches:
-        """Encoded rows and their target, float32 [b, features] and [b], each iteration another epoch.
+        """Encoded rows and their target, float32 [b, columns] and [b] ([b, k] of lists), each iteration another epoch.
 
         In memory if they fit into `memory` bytes (half of what is free, if not given), else streamed from the file.
         For `rank`, `world` and `last` see `trunkline.datasets.batches.Order`.
         """
         from trunkline.datasets.batches import Order, batches_of
-        from trunkline.datasets.feed import Encoded, Target
+        from trunkline.datasets.feed import Encoded
 
         order = Order(batch_size, seed, shuffle, rank, world, last)
-        target = Target(self._manifest.target, _classes(self._manifest))
-        return batches_of(Encoded(self._part, self.encoder, target), order, memory=memory)
+        return batches_of(Encoded(self._part, self.encoder, self._fitted.target), order, memory=memory)
 
     def torch(
         self,
@@ -275,8 +293,3 @@ def _labels(manifest: Manifest, part: str) -> str:
         return ""
     counts = ", ".join(f"{label} {rows:,}" for label, rows in list(record.labels.items())[:6])
     return f", {manifest.target}: {counts}{', …' if len(record.labels) > 6 else ''}"
-
-
-def _classes(manifest: Manifest) -> tuple[str, ...]:
-    """The classes of a text target, by name."""
-    return tuple(sorted({label for part in ("train", "validation") for label in manifest.parts[part].labels}))

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 HOMES: dict[str, tuple[str, ...]] = {
+    "PIL": ("models/images.py",),
     "adbc_driver_manager": ("ingest/adbc.py",),
     "airflow": (),  # its DAG file is rendered text
     "dbt": ("transform/dbt.py",),
@@ -19,14 +20,45 @@ HOMES: dict[str, tuple[str, ...]] = {
     "granian": ("serving/server.py",),
     "grpc": ("ingest/fivetran_host.py",),
     "lightgbm": ("training/lightgbm.py", "datasets/adversarial.py"),
-    "mlflow": ("registry/mlflow.py",),
+    "mlflow": ("registry/mlflow.py", "registry/mlflow_bulk.py"),
     "onnxmltools": ("training/lightgbm.py",),
     "onnxruntime": ("models/runtime.py",),
-    "optuna": ("training/optuna.py",),
-    "ray": ("training/ray.py", "training/ray_tune.py", "serving/ray_serve.py"),
-    "skl2onnx": ("training/sklearn.py",),
+    "optuna": (
+        "training/databases.py",
+        "training/journal.py",
+        "training/optuna.py",
+        "training/studies.py",
+        "training/study.py",
+    ),
+    "ray": (
+        "training/ray.py",
+        "training/ray_board.py",
+        "training/ray_head.py",
+        "training/ray_tune.py",
+        "serving/ray_serve.py",
+    ),
+    "rtdl_num_embeddings": ("training/tabm.py",),
+    "safetensors": ("models/torch.py", "training/torch_state.py"),
+    "skl2onnx": ("training/sklearn_graph.py",),
     "snowflake": ("warehouse/snowflake.py",),
-    "torch": ("training/torch.py", "datasets/torch.py"),
+    "tabm": ("training/tabm.py",),
+    "torch": (
+        "datasets/torch.py",
+        "models/torch.py",
+        "training/tabm.py",
+        "training/torch.py",
+        "training/torch_data.py",
+        "training/torch_device.py",
+        "training/torch_export.py",
+        "training/torch_loop.py",
+        "training/torch_mlp.py",
+        "training/torch_peers.py",
+        "training/torch_state.py",
+        "training/torch_tasks.py",
+        "training/torch_user.py",
+        "training/torch_warm.py",
+    ),
+    "xgboost": ("training/xgboost.py", "training/xgboost_tracker.py"),
 }
 
 

@@ -13,9 +13,12 @@ import pytest
 from tests.contract import servers
 from tests.contract.connections import lake
 from tests.unit.datasets.building import build, context, declared, must_share, two_machines
+from trunkline.context import Job
 from trunkline.datasets.manifest import Manifest, read_manifest
-from trunkline.datasets.run import folder
-from trunkline.errors import TransientError
+from trunkline.datasets.run import built, folder
+from trunkline.datasets.steps import Upstream, dataset_step
+from trunkline.errors import DatasetError, TransientError
+from trunkline.graph.step import Step
 from trunkline.project import split
 from trunkline.project.config import Datasets, read_config
 from trunkline.project.split import Split
@@ -86,8 +89,8 @@ def test_every_clone_and_warehouse_has_the_same_datasets(tmp_path: Path, snowfla
     (root := tmp_path / "snowflake").mkdir()
     with contextlib.closing(open_snowflake(snowflake, root)) as warehouse:
         _fill(warehouse)
-        built = _built(warehouse, root, SPLITS)
-    for here, there in zip(in_a_lake, built, strict=True):
+        in_snowflake = _built(warehouse, root, SPLITS)
+    for here, there in zip(in_a_lake, in_snowflake, strict=True):
         told = [dataclasses.replace(each, snapshot="", sql="", created_at="", dataset_id="") for each in (here, there)]
         sealed = [dataclasses.replace(each.parts["test"], file_digest="", bytes=0) for each in told]
         assert sealed[0] == sealed[1]
@@ -111,3 +114,37 @@ def test_a_store_that_speaks_s3_shares_a_dataset(tmp_path: Path, store: servers.
     ):
         build(other, declared())
     assert "no-such-secret" not in str(caught.value)
+
+
+def _step(data: dict[str, Any]) -> Step:
+    return dataset_step(data, Upstream("build:mart", ("shop", "mart"), ()), (), "ml/m.py:4")
+
+
+def _from_a_snapshot(warehouse: Warehouse, root: Path) -> None:
+    """What was built once is built again of the table as it was, whatever has become of it."""
+    _fill(warehouse)
+    ctx = context(warehouse, root)
+    (first,) = _built(warehouse, root, SPLITS[:1])
+    warehouse.execute("delete from shop.mart where id % 3 = 0")
+    warehouse.execute("alter table shop.mart add column later integer")
+    (root / "again").mkdir()
+    job = Job(_step(declared(SPLITS[0], groups=FEATURES)), "9" * 64, {})
+    again = built(job, ctx, root / "again", first.snapshot)
+    assert (again.content_id, again.snapshot) == (first.content_id, first.snapshot)
+    new = Job(_step(declared(SPLITS[0], groups={"new": ["later"]})), "8" * 64, {})
+    with pytest.raises(DatasetError, match="no feature 'later'"):
+        built(new, ctx, root / "again", first.snapshot)
+
+
+def test_an_earlier_snapshot_of_a_lake_is_built_again(tmp_path: Path) -> None:
+    settings = lake("ducklake:sqlite:catalog.sqlite", "data", "sqlite_scanner")
+    with contextlib.chdir(tmp_path), contextlib.closing(open_duckdb(settings, tmp_path)) as warehouse:
+        _from_a_snapshot(warehouse, tmp_path)
+        lost = Job(_step(declared(SPLITS[0], groups=FEATURES)), "7" * 64, {})
+        with pytest.raises(DatasetError, match="cannot be read as it was at version:999"):
+            built(lost, context(warehouse, tmp_path), tmp_path / "again", "version:999")
+
+
+def test_an_earlier_snapshot_in_snowflake_is_built_again(tmp_path: Path, snowflake: dict[str, Any]) -> None:
+    with contextlib.closing(open_snowflake(snowflake, tmp_path)) as warehouse:
+        _from_a_snapshot(warehouse, tmp_path)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import inspect
 import itertools
+import json
 import re
 import shutil
 import sys
@@ -41,6 +42,7 @@ _TYPES = {
     **dict.fromkeys(("VARCHAR", "STRING", "TEXT", "CHAR"), "VARCHAR"),
     "DATE": "DATE",
     **dict.fromkeys(("TIMESTAMP", "TIMESTAMP_NTZ", "DATETIME"), "TIMESTAMP"),
+    "VARIANT": "JSON",
 }
 _ARROW = {
     "BIGINT": pa.int64(),
@@ -49,6 +51,7 @@ _ARROW = {
     "VARCHAR": pa.string(),
     "DATE": pa.date32(),
     "TIMESTAMP": pa.timestamp("us"),
+    "JSON": pa.string(),
 }
 _numbers = itertools.count()
 _kept: list[Any] = []  # DuckDB forgets to hold a function once the connection that made it is closed
@@ -77,15 +80,16 @@ def create(sql: str, connection: Any, stage_folder: Path) -> bool:
     connection._duck_conn.create_function(
         internal,
         call,
-        [kind for _, kind in arguments],
-        returns,
+        [_handed(kind) for _, kind in arguments],
+        _handed(returns),
         type="arrow",
         null_handling="special",
         side_effects="immutable" not in made["options"].lower(),
     )
     names = ", ".join(name for name, _ in arguments)
-    values = ", ".join(f"cast({name} as {kind})" for name, kind in arguments)
-    macro = f"create or replace macro {_qualified(made['name'], connection)}({names}) as {internal}({values})"
+    values = ", ".join(f"cast(cast({name} as {kind}) as {_handed(kind)})" for name, kind in arguments)
+    called = f"cast({internal}({values}) as {returns})"
+    macro = f"create or replace macro {_qualified(made['name'], connection)}({names}) as {called}"
     connection._duck_conn.execute(macro).fetchall()
     _made.add(macro.split('"')[5].upper())
     return True
@@ -112,8 +116,9 @@ def _split(arguments: str) -> list[str]:
 
 
 def _argument(text: str) -> tuple[str, str]:
-    name, _, kind = text.strip().partition(" ")
-    return name, _type(re.split(r"\s+default\s+", kind, flags=re.IGNORECASE)[0])
+    found = re.match(r'("[^"]+"|\S+)\s+(.*)', text.strip(), re.DOTALL)
+    assert found is not None, text
+    return found[1], _type(re.split(r"\s+default\s+", found[2], flags=re.IGNORECASE)[0])
 
 
 def _type(text: str) -> str:
@@ -121,6 +126,11 @@ def _type(text: str) -> str:
     if kind not in _TYPES:
         raise ValueError(f"Unsupported data type '{text}'.")
     return _TYPES[kind]
+
+
+def _handed(kind: str) -> str:
+    """The type by which DuckDB hands values over: it takes no JSON from Arrow."""
+    return "VARCHAR" if kind == "JSON" else kind
 
 
 def _option(options: str, name: str) -> str:
@@ -241,6 +251,8 @@ def _series(column: Any, kind: str) -> pd.Series[Any]:
         )
     if kind == "VARCHAR":
         return column.to_pandas(types_mapper={pa.string(): pd.StringDtype()}.get)
+    if kind == "JSON":
+        return pd.Series([None if v is None else json.loads(v) for v in column.to_pylist()], dtype=object)
     if kind in ("DATE", "TIMESTAMP"):
         moments = column.cast(pa.timestamp("us")).to_pandas()
         near = moments.dropna().between("1678-01-01", "2262-01-01").all()
@@ -249,7 +261,11 @@ def _series(column: Any, kind: str) -> pd.Series[Any]:
 
 
 def _result(result: Any, returns: str) -> pa.Array:
-    values = result if returns != "DATE" else [None if pd.isna(v) else pd.Timestamp(v).date() for v in result]
+    values = result
+    if returns == "DATE":
+        values = [None if pd.isna(value) else pd.Timestamp(value).date() for value in result]
+    if returns == "JSON":
+        values = [None if value is None else json.dumps(value) for value in result]
     array = pa.array(values, type=_ARROW[returns], from_pandas=True)
     return array.combine_chunks() if isinstance(array, pa.ChunkedArray) else array
 

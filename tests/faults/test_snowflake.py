@@ -83,13 +83,10 @@ def depot(first_load: Scene, snowflake: dict[str, Any], tmp_path: Path) -> Depot
 def test_killed_at_every_turn(depot: Depot, record_property: Callable[[str, Any], None]) -> None:
     """Each kill takes the load a little further; the last run finds nothing in the way and nothing half done."""
     places = [
-        ("trunkline.warehouse.landing:land", "after", "True"),
         (f"{SNOWFLAKE}._put", "after", "True"),
         (f"{SNOWFLAKE}.query", "after", "args[1].startswith('copy into')"),
         (f"{SNOWFLAKE}.execute", "after", "args[1].startswith('insert into') and 'RAW' in args[1]"),
-        (f"{SNOWFLAKE}.execute", "before", "args[1] == 'commit'"),
         (f"{SNOWFLAKE}.execute", "after", "args[1] == 'commit'"),
-        (f"{SNOWFLAKE}._put", "before", "True"),
         (f"{SNOWFLAKE}.execute", "after", "'QUARANTINE' in args[1] and args[1].startswith('insert')"),
     ]
     for call, when, given in places:

@@ -153,7 +153,7 @@ def _columns(show: Show, columns: Sequence[Column]) -> None:
         group = column.group or column.role
         both = [column.summary[part] for part in ("train", "validation")]
         drawn = column.plot is not None and column.role not in ("key", "time")
-        means = [_mean(summary.mean) if drawn and column.kind != "text" else "" for summary in both]
+        means = [_mean(summary.mean) if drawn and column.kind in ("number", "boolean") else "" for summary in both]
         overlap = f"{column.plot.overlap:.0%}" if drawn and column.plot and column.plot.overlap is not None else ""
         missing = [_share(summary.missing, summary.rows) if summary.missing else "" for summary in both]
         different = both[0].different if column.kind != "time" else ""
@@ -184,6 +184,12 @@ def _findings(show: Show, found: Shown) -> None:
 def compared(show: Show, one: Known, other: Known, found: Comparison) -> dict[str, Any]:
     """What changed; the same as plain data."""
     show.line(f"{one.label} ({_minute(one.created_at)}) → {other.label} ({_minute(other.created_at)})", bold=True)
+    changes(show, found)
+    return _record(one, other, found)
+
+
+def changes(show: Show, found: Comparison) -> None:
+    """What changed from one dataset to another."""
     for change in found.declared:
         show.line(f"  declared  {change.what}: {change.before} → {change.after}")
     for sign, columns, colour in (("+", found.added_columns, "green"), ("-", found.removed_columns, "red")):
@@ -203,7 +209,6 @@ def compared(show: Show, one: Known, other: Known, found: Comparison) -> dict[st
         show.line(f"rows were not compared: {found.why}", fg="yellow")
     if found.same:
         show.line(f"{click.style('✓', fg='green')} the same rows in the same parts")
-    return _record(one, other, found)
 
 
 def _compared_parts(show: Show, parts: Sequence[PartChange]) -> None:
@@ -230,7 +235,7 @@ def _compared_columns(show: Show, changes: Sequence[ColumnChange]) -> None:
     for change in changes:
         old, new = change.before, change.after
         missing = _share(old.missing, old.rows), _share(new.missing, new.rows)
-        means = ("", "") if old.kind in ("time", "text") else (_mean(old.mean), _mean(new.mean))
+        means = ("", "") if old.kind not in ("number", "boolean") else (_mean(old.mean), _mean(new.mean))
         different = old.different, new.different
         cell = ["" if a == b else f"{a} → {b}" for a, b in (missing, means, different)]
         if any(cell):

@@ -85,7 +85,7 @@ def test_command(name: str | None, rows: int, seed: int, project: Path | None, a
 def publish_command(
     model: str | None, name: str | None, schema: str | None, project: Path | None, target: str | None, as_json: bool
 ) -> None:
-    """Make a model a SQL function of the warehouse: one argument an input, in order; one score a row.
+    """Make a model a SQL function of the warehouse: one argument an input, in order; a score a row, or a list of them.
 
     MODEL is a deployment, whose promoted model it means, or a reference (models:/delay/7, models:/delay@champion).
     """
@@ -96,9 +96,12 @@ def publish_command(
         done = publish(opened, model, name, schema)
         names = ", ".join(argument for argument, _ in done.arguments)
         show.line(f"{done.reference} is {done.function}: select {done.function}({names}) from …")
+        numbers = list(done.task.names) if done.task else []
+        if numbers:
+            show.line(f"a row's list has {len(numbers)} numbers: {', '.join(numbers)}")
         arguments = [{"name": argument, "type": type_} for argument, type_ in done.arguments]
         record = {"function": str(done.function), "model": done.reference, "sha256": done.sha256}
-        show.result({**record, "arguments": arguments})
+        show.result({**record, "arguments": arguments, "returns": done.returns, "numbers": numbers})
 
 
 def _tell(show: Show, agreement: Agreement) -> None:

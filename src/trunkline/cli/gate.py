@@ -12,6 +12,7 @@ from trunkline.cli.options import common, session
 from trunkline.cli.show import Show
 
 if TYPE_CHECKING:
+    from trunkline.gate.evidence import Estimate
     from trunkline.orchestration.gating import Gated
 
 
@@ -37,16 +38,19 @@ def command(
         sys.exit(3)
 
 
+def _metric(name: str, found: Estimate, withheld: bool) -> list[str]:
+    from trunkline.gate.numbers import shown
+
+    interval = f"{shown(found.low, found.value)} to {shown(found.high, found.value)}"
+    return [name, shown(found.value), f"{interval}{'  the best shown so far' if withheld else ''}"]
+
+
 def _show(show: Show, gated: Gated, root: Path) -> None:
     quality, looks = gated.result.report.evidence.quality, gated.result.report.looks
     assert looks is not None
     against = f"against {gated.champion}" if gated.champion else "with no other champion to beat"
     show.line(f"{gated.candidate} {against}, {looks} at this sealed part")
-    found = [(m.name, m.candidate, m.name in looks.withheld) for m in quality.metrics]
-    rows = [
-        [name, f"{e.value:.4f}", f"{e.low:.4f} to {e.high:.4f}{'  the best shown so far' if withheld else ''}"]
-        for name, e, withheld in found
-    ]
+    rows = [_metric(m.name, m.candidate, m.name in looks.withheld) for m in quality.metrics]
     show.table(["sealed test part", f"n={quality.rows:,}", "95% interval"], rows, right=(1,))
     if looks.ladder:
         show.line("  few looks are left: a score is shown if it beats the best one by a standard error (docs/vault.md)")

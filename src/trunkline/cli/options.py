@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from trunkline.orchestration.session import Session
 
 F = TypeVar("F", bound=Callable[..., Any])
+_ON = "trunkline.on"
 _UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 _json = click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of text.")
@@ -39,6 +40,31 @@ def without_target(function: F) -> F:
     return _project(_json(function))
 
 
+class Place(click.ParamType[str]):
+    """Where models are trained."""
+
+    name = "place"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """`inline`, `ray`, or the address of a Ray cluster."""
+        from trunkline.project.config import ADDRESS
+
+        if value not in ("inline", "ray") and not re.fullmatch(ADDRESS, str(value)):
+            self.fail(f"{value!r} is no place: say inline, ray, or HOST:6379", param, ctx)
+        return str(value)
+
+
+placed = click.option(
+    "--on",
+    type=Place(),
+    metavar="PLACE",
+    expose_value=False,
+    callback=lambda ctx, param, value: ctx.meta.update({_ON: value}),
+    help="Train inline, on ray (of this command's own), or on the Ray cluster at HOST:PORT; default: trunkline.yml.",
+)
+"""`--on`, for commands that train: the session that they open knows it."""
+
+
 def root_of(project: Path | None) -> Path:
     """The project's folder."""
     from trunkline.project.load import find_root
@@ -48,10 +74,12 @@ def root_of(project: Path | None) -> Path:
 
 @contextmanager
 def session(project: Path | None, target: str | None, show: Show) -> Iterator[Session]:
-    """Open the project for one command."""
+    """Open the project for one command, with its `--on` if it takes one."""
     from trunkline.orchestration.session import open_session
 
-    with open_session(root_of(project), target, show.progress) as opened:
+    context = click.get_current_context(silent=True)
+    on = context.meta.get(_ON) if context else None
+    with open_session(root_of(project), target, show.progress, on=on) as opened:
         yield opened
 
 

@@ -6,13 +6,14 @@ from pathlib import Path
 
 import click
 
-from trunkline.cli.options import common
+from trunkline.cli.options import common, placed
 from trunkline.cli.running import run_steps
 
 
 @click.command(epilog="Examples: trunkline run · trunkline run +flight_features · trunkline run train:delay --force")
 @click.argument("select", nargs=-1)
 @click.option("--force", is_flag=True, help="Run the selected steps even if they are fresh.")
+@placed
 @common
 def command(select: tuple[str, ...], force: bool, project: Path | None, target: str | None, as_json: bool) -> None:
     """Run what is stale, in order: ingest, build and test, datasets, training.

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from trunkline.cli.options import common
+from trunkline.cli.options import common, placed
 from trunkline.cli.running import run_steps
 
 
@@ -20,7 +20,7 @@ def stage(name: str, kinds: tuple[str, ...], text: str, examples: str) -> click.
     def command(select: tuple[str, ...], force: bool, project: Path | None, target: str | None, as_json: bool) -> None:
         run_steps(select, project=project, target=target, as_json=as_json, force=force, kinds=kinds)
 
-    return command
+    return placed(command) if "train" in kinds else command
 
 
 build = stage(
@@ -33,5 +33,5 @@ train = stage(
     "train",
     ("train",),
     "Train the models that are stale, with the best known parameters, and register their bundles.",
-    "trunkline train · trunkline train delay --force",
+    "trunkline train · trunkline train delay --force · trunkline train --on ray",
 )

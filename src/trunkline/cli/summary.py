@@ -52,19 +52,32 @@ def _leaderboard(show: Show, rows: tuple[Mapping[str, Any], ...]) -> None:
 def _versions(show: Show, versions: tuple[Mapping[str, Any], ...]) -> None:
     for version in versions:
         metrics = version["metrics"]
-        value = f"roc_auc {metrics['roc_auc']:.4f} on validation" if "roc_auc" in metrics else ""
+        name = _first(metrics)
+        value = f"{name} {_shown(metrics[name])} on validation" if name else ""
         show.line(f"{version['reference']}: {value}")
 
 
 def _verdict(show: Show, verdict: Mapping[str, Any]) -> None:
     metrics = verdict["metrics"]
     word = "passed" if verdict["passed"] else "refused"
-    value, low, high = metrics.get("roc_auc", [float("nan")] * 3)
+    name = _first({name: value for name, value in metrics.items() if isinstance(value, list)})
     served = f"; one row p50 {metrics['p50_ms']:.2f} ms, p99 {metrics['p99_ms']:.2f} ms" if "p50_ms" in metrics else ""
-    auc = f"roc_auc {value:.4f} ({low:.4f} to {high:.4f}) on the sealed test part"
+    value, low, high = metrics[name]
+    found = f"{name} {_shown(value)} ({_shown(low, value)} to {_shown(high, value)}) on the sealed test part"
     looks = metrics.get("looks")
     look = f", look {looks['number']} of {looks['budget']}" if looks else ""
-    withheld = " (the best shown so far: its own is withheld)" if looks and "roc_auc" in looks["withheld"] else ""
+    withheld = " (the best shown so far: its own is withheld)" if looks and name in looks["withheld"] else ""
     show.line(
-        f"gate of {verdict['deployment']}: {verdict['candidate']} {word}, {auc}{withheld}{look}{served}", bold=True
+        f"gate of {verdict['deployment']}: {verdict['candidate']} {word}, {found}{withheld}{look}{served}", bold=True
     )
+
+
+def _first(metrics: Mapping[str, Any]) -> str:
+    """The metric that stands for all: ROC AUC, else the first; a warehouse may keep them in another order."""
+    return "roc_auc" if "roc_auc" in metrics else next(iter(metrics), "")
+
+
+def _shown(value: float, scale: float | None = None) -> str:
+    from trunkline.gate.numbers import shown
+
+    return shown(value, scale)

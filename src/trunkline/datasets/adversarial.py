@@ -69,7 +69,7 @@ def adversarial(subject: Subject) -> list[Finding]:
     probe = "adversarial"
     if not isinstance(subject.warehouse, ArrowReader):
         return [subject.skipped(probe, f"the {subject.warehouse.name} warehouse hands no sample over")]
-    names = [name for name in subject.features(probe) if name != subject.manifest.time]
+    names = [name for name in subject.single(probe) if name != subject.manifest.time]
     sample = _sample(subject, names)
     clocks = _clocks(sample) if subject.manifest.time else []
     sample = sample.without(clocks)
@@ -260,8 +260,9 @@ def _codes(values: pa.ChunkedArray) -> tuple[Floats, bool]:
     counts = np.bincount(codes[there].astype(np.int64), minlength=1)
     if len(counts) <= _CATEGORIES:
         return codes, True
-    codes[there] = counts[codes[there].astype(np.int64)]
-    return codes, False
+    often = np.full(len(codes), np.nan)
+    often[there] = counts[codes[there].astype(np.int64)]
+    return often, False
 
 
 def _value(subject: Subject, name: str) -> str:

@@ -11,6 +11,7 @@ rank computes the same order from the seed and the number of the epoch alone, wi
 
 from __future__ import annotations
 
+import math
 import queue
 import threading
 from abc import abstractmethod
@@ -49,7 +50,7 @@ _SHARE = 0.5  # of the memory that is free
 
 
 class Batch(NamedTuple):
-    """`x` float32 [b, d] in C order, NaN for missing; `y` float32 [b]. Both belong to the caller."""
+    """`x` float32 [b, d] in C order, NaN for missing; `y` float32 [b], or [b, k]. Both belong to the caller."""
 
     x: Floats
     y: Floats
@@ -74,8 +75,12 @@ class Blocks(Protocol):
     def width(self) -> int:
         """The columns of the matrix."""
 
+    @property
+    def outputs(self) -> tuple[int, ...]:
+        """The shape of one row's target: (), or (k,) where it is a list."""
+
     def fill(self, spans: Sequence[Span], x: Floats, y: Floats) -> None:
-        """Write the rows of `spans`, one after the other, to `x` [n, width] and `y` [n], which they fill."""
+        """Write the rows of `spans`, one after the other, to `x` [n, width] and `y` [n, *outputs], which they fill."""
 
 
 @dataclass(frozen=True)
@@ -145,8 +150,8 @@ class Batches:
     mode: Literal["memory", "streamed"]
     _next = 0
 
-    def __init__(self, rows: int, width: int, order: Order) -> None:
-        self.rows, self.width, self.order = rows, width, order
+    def __init__(self, rows: int, width: int, order: Order, outputs: tuple[int, ...] = ()) -> None:
+        self.rows, self.width, self.order, self.outputs = rows, width, order, outputs
         order.count(rows)  # what cannot be shared is told now
 
     def __len__(self) -> int:
@@ -169,11 +174,11 @@ class Batches:
         make = allocate or _empty
         pieces = self._pieces(number)
         try:
-            x = y = np.empty(0, np.float32)
+            x, y = np.empty(0, np.float32), np.empty(0, np.float32)
             index: npt.NDArray[np.integer[Any]] = np.empty(0, np.intp)
             at = 0
             for size in self.order.sizes(self.rows):
-                batch = Batch(make((size, self.width)), make((size,)))
+                batch = Batch(make((size, self.width)), make((size, *self.outputs)))
                 done = 0
                 while done < size:
                     if at == len(index):
@@ -181,7 +186,7 @@ class Batches:
                     rows = index[at : at + size - done]
                     # "clip" is no change for places that are there; with "raise" NumPy would copy once more.
                     np.take(x, rows, axis=0, out=batch.x[done : done + len(rows)], mode="clip")
-                    np.take(y, rows, out=batch.y[done : done + len(rows)], mode="clip")
+                    np.take(y, rows, axis=0, out=batch.y[done : done + len(rows)], mode="clip")
                     done, at = done + len(rows), at + len(rows)
                 yield batch
         finally:
@@ -193,7 +198,7 @@ class Batches:
 
 
 class InMemory(Batches):
-    """Batches of a matrix that is in memory: `x` float32 [n, d] in C order and `y` float32 [n], which stay as they are.
+    """Batches of a matrix in memory: `x` float32 [n, d] in C order, `y` float32 [n] or [n, k], which stay as they are.
 
     They are prepared as they are asked for: a gather of 4,096 rows takes a tenth of a millisecond, about what handing a
     batch from thread to thread costs (benchmarks/feeding.py, `--scenes prefetch`).
@@ -202,7 +207,7 @@ class InMemory(Batches):
     mode = "memory"
 
     def __init__(self, x: Floats, y: Floats, order: Order) -> None:
-        super().__init__(len(x), x.shape[1], order)
+        super().__init__(len(x), x.shape[1], order, y.shape[1:])
         self.x, self.y = x, y
 
     def _pieces(self, number: int) -> _Pieces:
@@ -219,13 +224,13 @@ class Streamed(Batches):
     mode = "streamed"
 
     def __init__(self, blocks: Blocks, order: Order, *, window: int) -> None:
-        super().__init__(sum(blocks.sizes), blocks.width, order)
+        super().__init__(sum(blocks.sizes), blocks.width, order, blocks.outputs)
         self.blocks, self.window = blocks, max(window, *blocks.sizes, 1)
 
     def _pieces(self, number: int) -> _Pieces:
         windows = self._windows(number)
         room = max((sum(stop - start for _, start, stop in spans) for spans in windows), default=0)
-        buffers = [(np.empty((room, self.width), np.float32), np.empty(room, np.float32)) for _ in windows[:2]]
+        buffers = [(_empty((room, self.width)), _empty((room, *self.outputs))) for _ in windows[:2]]
         ahead = _Ahead(self.blocks, windows, buffers)
         try:
             for turn, (x, y) in enumerate(ahead):
@@ -310,20 +315,20 @@ def batches_of(blocks: Blocks, order: Order, *, memory: int | None = None) -> Ba
     if encoded_bytes(blocks) <= allowed:
         return in_memory(blocks, order)
     window = _WINDOW if memory is None else min(_WINDOW, memory // 2)
-    return Streamed(blocks, order, window=window // (4 * (blocks.width + 1)))
+    return Streamed(blocks, order, window=window // (4 * (blocks.width + math.prod(blocks.outputs))))
 
 
 def in_memory(blocks: Blocks, order: Order) -> InMemory:
     """Batches from memory, which all rows are read into here."""
     rows = sum(blocks.sizes)
-    x, y = np.empty((rows, blocks.width), np.float32), np.empty(rows, np.float32)
+    x, y = _empty((rows, blocks.width)), _empty((rows, *blocks.outputs))
     blocks.fill([Span(block, 0, size) for block, size in enumerate(blocks.sizes)], x, y)
     return InMemory(x, y, order)
 
 
 def encoded_bytes(blocks: Blocks) -> int:
     """What the encoded rows, their target and an epoch's permutation take in memory."""
-    return sum(blocks.sizes) * 4 * (blocks.width + 2)
+    return sum(blocks.sizes) * 4 * (blocks.width + math.prod(blocks.outputs) + 1)
 
 
 def _empty(shape: tuple[int, ...]) -> Floats:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from trunkline.datasets.manifest import Task
-from trunkline.datasets.source import PARTS, Source
+from trunkline.datasets.source import PARTS, Source, is_list
 from trunkline.warehouse.protocol import Warehouse
 
 MOST_LABELS = 50
@@ -81,7 +81,7 @@ def _tallies(source: Source, warehouse: Warehouse) -> dict[str | None, _Tally]:
     binary = ones = broken = "0"
     if type_ == "BOOLEAN":
         binary, ones = "count(y)", "count(case when y then 1 end)"
-    elif type_.startswith(_NUMBERS):
+    elif type_.startswith(_NUMBERS) and not is_list(type_):
         binary, ones = "count(case when y in (0, 1) then 1 end)", "count(case when y = 1 then 1 end)"
     if type_ == "DOUBLE":  # true of NaN and of infinity, whatever the engine holds NaN to be
         broken = "count(case when y - y <> 0 then 1 end)"
@@ -113,10 +113,10 @@ def _check_keys(source: Source, warehouse: Warehouse, total: int, there: int) ->
 
 def _target_type(source: Source) -> str:
     type_ = dict(source.schema)[source.target]
-    if type_ != "BOOLEAN" and not type_.startswith((*_NUMBERS, "VARCHAR")):
+    if type_ != "BOOLEAN" and not type_.startswith((*_NUMBERS, "VARCHAR")) and not is_list(type_):
         raise source.error(
             f"the target {source.quote(source.target)} has type {source.types[source.target]}, which nothing predicts",
-            f"make it a boolean, a number or text in the dbt model {source.config['relation']!r}",
+            f"make it a boolean, a number, text or a list of numbers in the dbt model {source.config['relation']!r}",
         )
     return type_
 
@@ -154,6 +154,8 @@ def _task(source: Source, warehouse: Warehouse, tallies: Mapping[str | None, _Ta
     fits: tuple[Task, ...]
     if type_ == "BOOLEAN":
         fits = ("binary",)
+    elif is_list(type_):
+        fits = ("custom",)
     elif type_ != "VARCHAR" and all(tally.binary == tally.targets for tally in tallies.values()):
         fits = ("binary", "regression")
     elif type_ in ("BIGINT", "VARCHAR"):
@@ -168,6 +170,8 @@ def _task(source: Source, warehouse: Warehouse, tallies: Mapping[str | None, _Ta
             )
     else:
         fits = ("regression",)
+    if declared == "regression" and is_list(type_):  # of several numbers
+        return "custom"
     if declared not in (None, *fits):
         given = source.types[source.target]
         raise source.error(
@@ -182,7 +186,7 @@ def _labels(
 ) -> dict[str, dict[str, int]]:
     """The rows of each class in each part. Raises `DatasetError` where a part has one value only."""
     type_, target = _target_type(source), source.quote(source.target)
-    if task == "regression":
+    if task in ("regression", "custom"):
         for part in PARTS:
             if tallies[part].least == tallies[part].greatest:
                 raise _one_value(source, part, tallies[part].least)

@@ -5,7 +5,7 @@ The sealed part is reached by `sealed.open_sealed` alone, which records the look
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +17,7 @@ from trunkline.datasets.batches import Span
 from trunkline.datasets.holding import hold
 from trunkline.datasets.manifest import Manifest
 from trunkline.datasets.run import folder
+from trunkline.datasets.targets import Target
 from trunkline.errors import DatasetError, did_you_mean
 from trunkline.project.files import check_content
 
@@ -29,6 +30,7 @@ __all__ = [
 ]  # fmt: skip
 
 _PIECE = 65_536  # rows of a record batch: a dozen columns of them stay in the processor's cache
+_PIECE_BYTES = 32 << 20  # and of rows that are wide, as images are, fewer
 
 
 class Part(Protocol):
@@ -51,10 +53,18 @@ class RowEncoder(Protocol):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The columns it reads, one a column of the matrix."""
+        """The columns it reads."""
 
-    def encode_into(self, rows: pa.RecordBatch, out: npt.NDArray[np.float32]) -> None:
-        """Write `rows` to `out`, float32 [n, d], NaN for missing."""
+    @property
+    def width(self) -> int:
+        """The columns of the matrix it makes of them."""
+
+    def encode_into(self, rows: pa.RecordBatch, out: npt.NDArray[np.float32], first: int) -> None:
+        """Write `rows` to `out`, float32 [n, width], NaN for missing. Errors that name a row count from `first`."""
+
+    @property
+    def places(self) -> Mapping[str, slice]:
+        """Which columns of the matrix are made of a column."""
 
     def subset(self, names: Iterable[str]) -> Self:
         """The encoder of only `names`, in that order."""
@@ -89,13 +99,23 @@ class OpenPart:
         with pq.ParquetFile(self.path, metadata=self._metadata) as file:
             for block, start, stop in spans:
                 place = 0
-                for piece in file.iter_batches(_PIECE, row_groups=[block], columns=list(columns)):
+                for piece in file.iter_batches(self._piece(block, columns), row_groups=[block], columns=list(columns)):
                     wanted = piece.slice(max(start - place, 0), max(stop - max(start, place), 0))
                     place += piece.num_rows
                     if wanted.num_rows:
                         yield wanted
                     if place >= stop:
                         break
+
+    def _piece(self, block: int, columns: Sequence[str]) -> int:
+        """How many rows to read at once."""
+        group = self._metadata.row_group(block)
+        size = 0
+        for column in map(group.column, range(group.num_columns)):
+            path = column.path_in_schema  # of a list "name.list.element"
+            if path in columns or path.partition(".")[0] in columns:
+                size += int(column.total_uncompressed_size)
+        return max(1, min(_PIECE, _PIECE_BYTES * int(group.num_rows) // max(size, 1)))
 
 
 @dataclass(frozen=True)
@@ -159,36 +179,6 @@ class Stretch:
 
 
 @dataclass(frozen=True)
-class Target:
-    """The column to learn, as float32: a boolean as 0 and 1, a number as it is, a text as its place in `classes`."""
-
-    name: str
-    classes: tuple[str, ...] = ()
-
-    def values(self, column: pa.Array) -> npt.NDArray[np.float32]:
-        """float32 [n]. Raises DatasetError for null, for a type that is none of those, and for an unknown class."""
-        import pyarrow as pa
-        import pyarrow.compute as pc
-
-        kind = column.type
-        if column.null_count:
-            raise DatasetError(
-                f"the target {self.name!r} is null in {column.null_count} rows",
-                hint=f"leave them out in the dbt model: `where {self.name} is not null`",
-            )
-        if pa.types.is_boolean(kind):
-            column = column.cast(pa.uint8())
-        elif pa.types.is_string(kind) or pa.types.is_large_string(kind):
-            column = pc.index_in(column, pa.array(self.classes, kind))
-            if column.null_count:
-                raise DatasetError(f"the target {self.name!r} has a class that is not in {list(self.classes)}")
-        elif not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)):
-            raise DatasetError(f"the target {self.name!r} has type {kind}", hint="make it a boolean, a number or text")
-        values: npt.NDArray[np.float32] = column.cast(pa.float64()).to_numpy(zero_copy_only=False).astype(np.float32)
-        return values
-
-
-@dataclass(frozen=True)
 class Encoded:
     """A part as the blocks that `trunkline.datasets.batches` makes batches of: encoded as they are read."""
 
@@ -203,8 +193,13 @@ class Encoded:
 
     @property
     def width(self) -> int:
-        """One column for each that the encoder reads."""
-        return len(self.encoder.names)
+        """The columns of the encoder's matrix."""
+        return self.encoder.width
+
+    @property
+    def outputs(self) -> tuple[int, ...]:
+        """The shape of one row's target."""
+        return self.target.shape
 
     def fill(self, spans: Sequence[Span], x: npt.NDArray[np.float32], y: npt.NDArray[np.float32]) -> None:
         """Write the rows of `spans` to `x` and `y`."""
@@ -215,7 +210,7 @@ class Encoded:
         place = 0
         for rows in self.part.read(spans, (*self.encoder.names, self.target.name)):
             end = place + rows.num_rows
-            self.encoder.encode_into(rows, x[place:end])
+            self.encoder.encode_into(rows, x[place:end], place)
             y[place:end] = self.target.values(rows.column(self.target.name))
             place = end
 

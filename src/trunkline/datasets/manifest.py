@@ -12,7 +12,7 @@ from trunkline.errors import DatasetError, IntegrityError
 from trunkline.project.files import write_atomic
 
 FILE = "manifest.json"
-Task = Literal["binary", "multiclass", "regression"]
+Task = Literal["binary", "multiclass", "regression", "custom"]
 
 
 @dataclass(frozen=True)

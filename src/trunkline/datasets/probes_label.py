@@ -25,13 +25,16 @@ _STANDS_OUT = 3.0  # times nearer to perfect than the next
 _SURE = 23.0  # nats: chance would do it once in 10 thousand million features
 _FEW = 4  # features; among fewer nobody stands out
 _CERTAIN = 1e-12
+_LISTS = "the target is a list of numbers, which has neither classes nor ranks"
 _SUMS = [(name, f"sum(case when fold = {{0}} then {what} else 0 end)") for name, what in (("a", "y"), ("q", "y * y"))]
 
 
 def single_feature(subject: Subject) -> list[Finding]:
     """Does one feature alone predict the label too well? AUC of 0.5 to 1, or the share of variance for numbers."""
     probe = "single_feature"
-    names = subject.features(probe)
+    if subject.manifest.task == "custom":
+        return [subject.skipped(probe, _LISTS)]
+    names = subject.single(probe)
     regression = subject.manifest.task == "regression"
     scores = _explained(subject, names) if regression else _aucs(subject, names)
     if not scores:
@@ -235,6 +238,8 @@ def missing_with_label(subject: Subject) -> list[Finding]:
     The value is how far from the label's own distribution they are: 0 as it is everywhere, 1 if all have one label.
     """
     probe = "missing_with_label"
+    if subject.manifest.task == "custom":
+        return [subject.skipped(probe, _LISTS)]
     names = subject.features(probe)
     ask = _missing_by_rank if subject.manifest.task == "regression" else _missing_by_class
     asked = ask(subject, names) if names else {}

@@ -36,6 +36,11 @@ class Subject:
         """Those that a probe is to look at."""
         return tuple(name for name in self.manifest.features if name not in self.settings[probe].ignore)
 
+    def single(self, probe: str) -> tuple[str, ...]:
+        """Those of them that have one value a row, which can be ranked or counted: neither lists nor images."""
+        types = dict(self.source.schema)
+        return tuple(name for name in self.features(probe) if not types[name].endswith("]") and types[name] != "BLOB")
+
     def kind(self, name: str) -> Kind:
         """The family of an exported column's type."""
         return kind_of(dict(self.source.schema)[name])

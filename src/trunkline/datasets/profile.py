@@ -182,6 +182,8 @@ def _plot(reader: SourceReader, drawn: _Drawn) -> tuple[Plot | None, str]:
     if not any(drawn.filled):
         return None, "Every value is missing."
     kind = kind_of(drawn.type)
+    if kind in ("list", "bytes"):
+        return None, _sizes(reader, drawn, kind)
     if kind in ("text", "boolean"):
         rows, differing = sum(drawn.filled), max(summary.distinct for summary in both)
         if kind == "text" and differing > 1000 and differing > max(drawn.filled) / 2:
@@ -192,6 +194,15 @@ def _plot(reader: SourceReader, drawn: _Drawn) -> tuple[Plot | None, str]:
         if len(plot.bars) <= 2 * _FEW_VALUES:
             return plot, ""
     return _histogram(reader, drawn)
+
+
+def _sizes(reader: SourceReader, drawn: _Drawn, kind: Kind) -> str:
+    """How long the lists are, or how large the contents."""
+    size = f"{'len' if kind == 'list' else 'octet_length'}({quote(drawn.name)})"
+    files = " union all ".join(f"select {size} as n from {scan(drawn.files[part])}" for part in OPEN)
+    least, most = reader.query(f"select min(n), max(n) from ({files})")[0]
+    between = f"{least:,}" if least == most else f"{least:,} to {most:,}"
+    return f"Lists of {between} numbers." if kind == "list" else f"Contents of {between} bytes, such as images."
 
 
 def _top(reader: SourceReader, drawn: _Drawn) -> Plot:

@@ -42,11 +42,11 @@ def run(job: Job, ctx: StepContext) -> StepResult:
         manifest = None if place.exists() else fetch(ctx, name, fingerprint, scratch)
         fetched = manifest is not None
         if manifest is None:
-            manifest = _built(job, ctx, scratch)
+            manifest = built(job, ctx, scratch)
             if manifest.location:
                 publish(ctx, manifest, scratch)
         findings = read_findings(scratch)
-        _put_in_place(scratch, place, sealed_file(ctx.state, name, fingerprint))
+        put_in_place(scratch, place, sealed_file(ctx.state, name, fingerprint))
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     with ctx.warehouse.transaction():
@@ -55,10 +55,10 @@ def run(job: Job, ctx: StepContext) -> StepResult:
     return _result(manifest, findings, f", fetched from {manifest.location}" if fetched else "")
 
 
-def _built(job: Job, ctx: StepContext, scratch: Path) -> Manifest:
-    """The dataset's files in `scratch`."""
+def built(job: Job, ctx: StepContext, scratch: Path, snapshot: str = "") -> Manifest:
+    """The dataset's files in `scratch`, of the table as it is now, or as it was at `snapshot`."""
     with ctx.observed(f"checking {job.step.config['name']}"):
-        source = parted(open_source(job.step, ctx.warehouse), ctx.warehouse)
+        source = parted(open_source(job.step, ctx.warehouse, snapshot), ctx.warehouse)
         counts = check(source, ctx.warehouse)
     parts = {part: _export(source, ctx, part, scratch, counts) for part in PARTS}
     manifest = _manifest(source, ctx, counts, parts, job.fingerprint)
@@ -138,7 +138,7 @@ def _examined(source: Source, ctx: StepContext, manifest: Manifest) -> tuple[Fin
     return findings
 
 
-def _put_in_place(scratch: Path, place: Path, sealed: Path) -> None:
+def put_in_place(scratch: Path, place: Path, sealed: Path) -> None:
     """The manifest is last to be there, and first to be gone: a dataset that has one is whole."""
     shutil.rmtree(place, ignore_errors=True)
     sealed.parent.mkdir(parents=True, exist_ok=True)

@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from trunkline.errors import DatasetError, did_you_mean
+from trunkline.errors import DatasetError, EngineError, did_you_mean
 from trunkline.graph.step import Step
-from trunkline.warehouse.protocol import Snapshots, Warehouse
+from trunkline.warehouse.protocol import ArrowReader, Loader, Snapshots, Warehouse
 from trunkline.warehouse.relation import Relation
 
 PARTS = ("train", "validation", "test")
@@ -86,12 +86,16 @@ class Source:
         return DatasetError(f"dataset {self.config['name']!r}: {what}", file=file, line=int(line), hint=hint)
 
 
-def open_source(step: Step, warehouse: Warehouse) -> Source:
-    """The source of a dataset step, its snapshot taken. Raises `DatasetError` for a missing table or column."""
+def open_source(step: Step, warehouse: Warehouse, snapshot: str = "") -> Source:
+    """The source of a dataset step, its snapshot taken, or an earlier `snapshot` of the warehouse.
+
+    Raises `DatasetError` for a missing table or column, and for a snapshot that cannot be read any more.
+    """
     config = step.config
     relation = Relation(*config["table"])
-    columns = warehouse.columns(relation)
-    source = Source(warehouse.sql(relation), config, (), step.where, "", warehouse.quote, dict(columns))
+    source = Source(warehouse.sql(relation), config, (), step.where, "", warehouse.quote)
+    columns = _columns_then(source, relation, warehouse, snapshot) if snapshot else warehouse.columns(relation)
+    source = replace(source, types=dict(columns))
     if not columns:
         raise source.error(f"the table {relation} is not there", "`trunkline run` builds it")
     source = replace(source, schema=_schema(source))
@@ -103,8 +107,27 @@ def open_source(step: Step, warehouse: Warehouse) -> Source:
         )
     if not isinstance(warehouse, Snapshots):
         return source
-    snapshot = warehouse.snapshot(relation)
+    snapshot = snapshot or warehouse.snapshot(relation)
     return replace(source, snapshot=snapshot, sql=warehouse.at(relation, snapshot))
+
+
+def _columns_then(source: Source, relation: Relation, warehouse: Warehouse, snapshot: str) -> list[tuple[str, str]]:
+    """The columns of the relation at an earlier snapshot; with the types it has now, where the warehouse tells no
+    other."""
+    assert isinstance(warehouse, Snapshots)  # nobody else gives snapshots
+    sql = f"select * from {warehouse.at(relation, snapshot)}"
+    try:
+        reader: Any = warehouse.reader() if isinstance(warehouse, Loader) else None
+        if reader is warehouse:  # it reads queries as it does sources
+            return list(reader.describe(sql))
+        assert isinstance(warehouse, ArrowReader)
+        names = set(warehouse.read_arrow(f"{sql} limit 0").schema.names)
+    except EngineError as exc:
+        raise source.error(
+            f"{relation} cannot be read as it was at {snapshot}: {exc.what}",
+            "the warehouse keeps earlier states for a time only, and a table made anew has no earlier ones",
+        ) from exc
+    return [(name, type_) for name, type_ in warehouse.columns(relation) if name in names]
 
 
 def _schema(source: Source) -> tuple[tuple[str, str], ...]:
@@ -128,8 +151,15 @@ def canonical(type_: str) -> str:
 
     >>> [canonical(name) for name in ("INTEGER", "DECIMAL(38,0)", "FLOAT", "TIMESTAMP_NS", "UUID", "DECIMAL(9,2)")]
     ['BIGINT', 'BIGINT', 'DOUBLE', 'TIMESTAMP', 'VARCHAR', 'DECIMAL(9,2)']
+    >>> [canonical(name) for name in ("INTEGER[]", "FLOAT[768]", "DECIMAL(9,2)[]", "BYTEA")]
+    ['BIGINT[]', 'FLOAT[]', 'DOUBLE[]', 'BLOB']
     """
     name = type_.upper()
+    if listed := re.fullmatch(r"([^\[]*)\[\d*\]", name):
+        element = canonical(listed[1])
+        if listed[1] in ("FLOAT", "REAL"):  # an embedding: twice as wide would be of no use to anybody
+            return "FLOAT[]"
+        return f"{'DOUBLE' if element.startswith('DECIMAL') else element}[]"
     if re.fullmatch(_INTEGERS, name):
         return "BIGINT"
     if name in ("FLOAT", "REAL"):
@@ -138,4 +168,9 @@ def canonical(type_: str) -> str:
         return "TIMESTAMP"
     if name in ("UUID", "JSON") or re.fullmatch(r"ENUM\(.*\)", name):
         return "VARCHAR"
-    return name
+    return "BLOB" if name in ("BYTEA", "BINARY", "VARBINARY") else name
+
+
+def is_list(type_: str) -> bool:
+    """Whether a canonical type is that of lists of numbers."""
+    return type_ in ("BIGINT[]", "DOUBLE[]", "FLOAT[]")

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from trunkline.warehouse.load_sql import literal, quote
 from trunkline.warehouse.protocol import SourceReader
 
-Kind = Literal["number", "time", "boolean", "text"]
+Kind = Literal["number", "time", "boolean", "text", "list", "bytes"]
 _COLUMNS_A_QUERY = 64
 _QUANTILES = (0.01, 0.5, 0.99)
 COUNTED = 1_000_000  # rows
@@ -52,6 +52,8 @@ class Summary:
 def kind_of(type_: str) -> Kind:
     """What a canonical type holds."""
     name = type_.upper()
+    if name.endswith("]") or name == "BLOB":
+        return "bytes" if name == "BLOB" else "list"
     if name == "BOOLEAN":
         return "boolean"
     if name == "DATE" or name.startswith("TIMESTAMP"):

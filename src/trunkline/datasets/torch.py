@@ -18,7 +18,7 @@ __all__ = ["Tensors", "TorchBatches", "tensors"]
 
 
 class Tensors(NamedTuple):
-    """`x` float32 [b, d], NaN for missing; `y` float32 [b]."""
+    """`x` float32 [b, d], NaN for missing; `y` float32 [b], or [b, k]."""
 
     x: torch.Tensor
     y: torch.Tensor

@@ -10,9 +10,9 @@ from trunkline.datasets.manifest import Manifest
 
 
 def task_words(manifest: Manifest) -> str:
-    """What is to be predicted: two classes, several, a number."""
-    if manifest.task == "regression":
-        return "a number"
+    """What is to be predicted: two classes, several, a number, a list of them."""
+    if manifest.task in ("regression", "custom"):
+        return "a number" if manifest.task == "regression" else "a list of numbers"
     classes = len(manifest.parts["train"].labels)
     return "two classes" if manifest.task == "binary" else f"{classes} classes"
 

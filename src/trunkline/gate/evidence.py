@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Literal
+
+from trunkline.gate.policy import Goal
+from trunkline.models.task import TaskKind
 
 
 @dataclass(frozen=True)
@@ -32,26 +36,27 @@ class Loss:
 
 @dataclass(frozen=True)
 class MetricEvidence:
-    """One metric of the candidate, and of the champion if there is one."""
+    """One metric of the candidate, and of the champion if there is one; `goal` says what is good."""
 
     name: str
     method: str
     candidate: Estimate
     champion: Estimate | None = None
     loss: Loss | None = None
+    goal: Goal = "higher"
 
 
 @dataclass(frozen=True)
 class SliceEvidence:
-    """ROC AUC where `column` has `value` (None: missing), or one of so many `others`, the rarer values together.
+    """A metric where `column` has `value` (None: missing), or one of so many `others`, the rarer values together.
 
-    Estimates are None where `note` says why.
+    Estimates are None where `note` says why; `positives` is None unless the target is binary.
     """
 
     column: str
     value: str | None
     rows: int
-    positives: int
+    positives: int | None
     candidate: Estimate | None = None
     champion: Estimate | None = None
     loss: Loss | None = None
@@ -61,7 +66,7 @@ class SliceEvidence:
 
 @dataclass(frozen=True)
 class CalibrationBin:
-    """Rows whose score is in [low, high): how many, their mean score, their rate of positives with its interval."""
+    """Rows whose score is in [low, high): how many, their mean score, their rate of hits with its interval."""
 
     low: float
     high: float
@@ -72,21 +77,33 @@ class CalibrationBin:
 
 @dataclass(frozen=True)
 class Calibration:
-    """Bins that hold rows, ascending. `ece` is the mean distance of score and rate, weighted by rows."""
+    """Bins that hold rows, ascending. `ece` is the mean distance of score and rate, weighted by rows.
+
+    A hit is a positive where the score is a `probability`; the right class where it is the `confidence` in it; and an
+    outcome at or below the quantile for `coverage`, where a bin is a quantile and its score what was asked for.
+    """
 
     bins: tuple[CalibrationBin, ...]
     ece: float
+    kind: Literal["probability", "confidence", "coverage"] = "probability"
 
 
 @dataclass(frozen=True)
 class Quality:
-    """How well the scores order and size the risk on the sealed part."""
+    """How good the scores are on the sealed part.
+
+    `positives` are those of a binary target; `classes` has the rows of each class of a target of several. Slices show
+    the metric `sliced_by`. Numbers have no calibration.
+    """
 
     rows: int
-    positives: int
+    positives: int | None
     metrics: tuple[MetricEvidence, ...]
     slices: tuple[SliceEvidence, ...]
-    calibration: Calibration
+    calibration: Calibration | None
+    task: TaskKind = "binary"
+    sliced_by: str = "roc_auc"
+    classes: Mapping[str, int] = field(default_factory=dict)
 
     def metric(self, name: str) -> MetricEvidence | None:
         """The metric of that name."""
@@ -111,19 +128,23 @@ class CounterExample:
     """A row for which the server and the offline score differ."""
 
     row: Mapping[str, object]
-    offline: float
-    http: float
+    offline: float | tuple[float, ...]
+    http: float | tuple[float, ...]
 
 
 @dataclass(frozen=True)
 class Parity:
-    """HTTP answers against offline scores: how many of `rows` differ by more than `tolerance`."""
+    """HTTP answers against offline scores: how many of `rows` differ by more than `tolerance`, which is a share of the
+
+    score's own size where `relative`; so is `largest`.
+    """
 
     rows: int
     differ: int
     largest: float
     tolerance: float
     example: CounterExample | None = None
+    relative: bool = False
 
 
 @dataclass(frozen=True)

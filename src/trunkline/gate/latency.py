@@ -19,14 +19,20 @@ from urllib.parse import urlsplit
 
 from trunkline.errors import EngineError, TransientError
 from trunkline.gate.evidence import Latency
+from trunkline.models.answer import numbers
+from trunkline.models.task import BINARY, Task
 
 
 @dataclass(frozen=True)
 class Target:
-    """A server to measure: its address, as in `http://127.0.0.1:8000`, and the rows to send it, as JSON values."""
+    """A server to measure: its address, as in `http://127.0.0.1:8000`, the rows to send it, as JSON values, and what
+
+    it answers a row.
+    """
 
     url: str
     rows: Sequence[Mapping[str, object]]
+    task: Task = BINARY
 
 
 @dataclass(frozen=True)
@@ -42,10 +48,10 @@ class Load:
 
 @dataclass(frozen=True)
 class Measured:
-    """Latency of one server, and its answer to each of its rows, in order."""
+    """Latency of one server, and the numbers of its answer to each of its rows, in order."""
 
     latency: Latency
-    answers: tuple[float, ...]
+    answers: tuple[tuple[float, ...], ...]
 
 
 def measure(targets: Sequence[Target], load: Load | None = None) -> list[Measured]:
@@ -64,7 +70,7 @@ def measure(targets: Sequence[Target], load: Load | None = None) -> list[Measure
     finally:
         for connection in connections:
             connection.close()
-    answers = [tuple(_score(body, target.url) for body in found) for target, found in zip(targets, bodies, strict=True)]
+    answers = [tuple(_scores(body, target) for body in found) for target, found in zip(targets, bodies, strict=True)]
     rates = [_throughput(target.url, sent, load) for target, sent in zip(targets, requests, strict=True)]
     return [
         Measured(_latency(found, rate, load), answer) for found, rate, answer in zip(times, rates, answers, strict=True)
@@ -146,11 +152,11 @@ def _request(url: str, row: Mapping[str, object]) -> bytes:
     return head.encode("ascii") + body
 
 
-def _score(body: bytes, url: str) -> float:
+def _scores(body: bytes, target: Target) -> tuple[float, ...]:
     try:
-        return float(json.loads(body)["predictions"][0]["score"])
+        return numbers(target.task, json.loads(body)["predictions"][0])
     except (ValueError, KeyError, IndexError, TypeError) as exc:
-        raise EngineError(f"{url}/predict answers something else than a prediction: {_shown(body)}") from exc
+        raise EngineError(f"{target.url}/predict answers something else than a prediction: {_shown(body)}") from exc
 
 
 def _shown(body: bytes) -> str:

@@ -1,4 +1,4 @@
-"""Metrics of binary scores with their uncertainty, vectorised.
+"""Metrics of binary scores, and the uncertainty of all metrics, vectorised. Those of other tasks are in `measures.py`.
 
 ROC AUC and its covariance: DeLong, DeLong & Clarke-Pearson (1988), "Comparing the areas under two or more correlated
 receiver operating characteristic curves", by the O(n log n) algorithm of Sun & Xu (2014), "Fast implementation of
@@ -8,15 +8,17 @@ Everything else: percentile bootstrap (Efron & Tibshirani 1993, ch. 13), stratif
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from math import exp, log, sqrt
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from trunkline.gate.evidence import Estimate, Loss
+from trunkline.gate.policy import Goal, goodness
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -43,7 +45,7 @@ class DeLong:
 
     def estimate(self, model: int) -> Estimate:
         """The area of one model, its interval taken on the logit scale so that it stays within 0 and 1."""
-        auc, variance = float(self.auc[model]), float(self.covariance[model, model])
+        auc, variance = float(self.auc[model]), max(float(self.covariance[model, model]), 0.0)
         if 0.0 < auc < 1.0:
             half = TWO_SIDED * sqrt(variance) / (auc * (1 - auc))
             return Estimate(auc, _expit(_logit(auc) - half), _expit(_logit(auc) + half))
@@ -117,12 +119,17 @@ def average_precision(positive: npt.NDArray[np.bool_], score: Floats) -> Weighte
 def log_loss(positive: npt.NDArray[np.bool_], score: Floats) -> Weighted:
     """Mean negative log-likelihood, scores clipped to within machine precision of 0 and 1."""
     clipped = np.clip(score, _EPSILON, 1 - _EPSILON)
-    return partial(_mean, -np.log(np.where(positive, clipped, 1 - clipped)))
+    return mean_of(-np.log(np.where(positive, clipped, 1 - clipped)))
 
 
 def brier(positive: npt.NDArray[np.bool_], score: Floats) -> Weighted:
     """Mean squared distance of score and outcome."""
-    return partial(_mean, np.square(score - positive))
+    return mean_of(np.square(score - positive))
+
+
+def mean_of(each: Floats) -> Weighted:
+    """The mean of what each row has, [n]."""
+    return partial(_mean, each)
 
 
 def _mean(losses: Floats, weights: Floats) -> float:
@@ -141,34 +148,37 @@ class Bootstrap:
         low, high = np.quantile(self.resampled[:, model], [0.025, 0.975])
         return Estimate(float(self.value[model]), float(low), float(high))
 
-    def loss(self, *, higher_is_better: bool) -> Loss:
+    def loss(self, goal: Goal) -> Loss:
         """What model 0 loses against model 1."""
-        sign = 1 if higher_is_better else -1
-        value = sign * float(self.value[1] - self.value[0])
-        low, at_least, at_most, high = np.quantile(
-            sign * (self.resampled[:, 1] - self.resampled[:, 0]), [0.025, 0.05, 0.95, 0.975]
-        )
-        return Loss(value, float(low), float(high), float(at_least), float(at_most))
+        value, resampled = goodness(goal, self.value), goodness(goal, self.resampled)
+        low, at_least, at_most, high = np.quantile(resampled[:, 1] - resampled[:, 0], [0.025, 0.05, 0.95, 0.975])
+        return Loss(float(value[1] - value[0]), float(low), float(high), float(at_least), float(at_most))
 
 
 def bootstrap(
-    positive: npt.NDArray[np.bool_], metrics: Sequence[Sequence[Weighted]], *, resamples: int, seed: int
+    strata: npt.NDArray[Any], metrics: Sequence[Sequence[Weighted]], *, resamples: int, seed: int
 ) -> list[Bootstrap]:
     """Values of `metrics` (for each metric one function a model) on the rows and on the same `resamples` of them.
 
-    Rows are drawn with replacement within each class, so every resample has as many positives as the original.
+    Rows are drawn with replacement within each stratum: every resample has as many of each class as the original.
     """
-    draw = np.random.default_rng(seed)
-    classes = [np.flatnonzero(positive), np.flatnonzero(~positive)]
-    plain = np.ones(len(positive))
+    plain = np.ones(len(strata))
     found = np.empty((resamples, len(metrics), max(map(len, metrics))))
-    for b in range(resamples):
-        weights = np.zeros(len(positive))
-        for rows in classes:
-            weights[rows] = np.bincount(draw.integers(0, len(rows), len(rows)), minlength=len(rows))
+    for b, weights in enumerate(resampled(strata, resamples, seed)):
         for i, models in enumerate(metrics):
             found[b, i] = [model(weights) for model in models]
     return [Bootstrap(np.array([model(plain) for model in models]), found[:, i]) for i, models in enumerate(metrics)]
+
+
+def resampled(strata: npt.NDArray[Any], resamples: int, seed: int) -> Iterator[Floats]:
+    """How often each row is in each resample."""
+    draw = np.random.default_rng(seed)
+    groups = [np.flatnonzero(strata == stratum) for stratum in np.unique(strata)[::-1]]
+    for _ in range(resamples):
+        weights = np.zeros(len(strata))
+        for rows in groups:
+            weights[rows] = np.bincount(draw.integers(0, len(rows), len(rows)), minlength=len(rows))
+        yield weights
 
 
 def wilson(successes: int, trials: int) -> Estimate:

@@ -14,7 +14,7 @@ from typing import Any
 from trunkline.datasets.ladder import climb, standard_error
 from trunkline.datasets.sealed import Shown, Standing
 from trunkline.gate.evidence import Calibration, Estimate, Evidence, MetricEvidence
-from trunkline.gate.policy import HIGHER_IS_BETTER
+from trunkline.gate.policy import Goal, goodness
 from trunkline.gate.verdict import Verdict
 
 WITHHELD = "withheld: the best shown so far"
@@ -52,19 +52,23 @@ def release(evidence: Evidence, verdict: Verdict, standing: Standing | None) -> 
     """
     if standing is None or not standing.low:
         return Released(evidence, verdict)
-    best = _best(standing)
+    best = _best(standing, {found.name: found.goal for found in evidence.quality.metrics})
     metrics = tuple(_metric(found, best.get(found.name)) for found in evidence.quality.metrics)
     withheld = tuple(metric.name for metric in metrics if metric.method == WITHHELD)
-    quality = replace(evidence.quality, metrics=metrics, slices=(), calibration=Calibration((), nan))
+    measured = evidence.quality
+    calibration = Calibration((), nan, measured.calibration.kind) if measured.calibration else None
+    quality = replace(measured, metrics=metrics, slices=(), calibration=calibration)
     return Released(replace(evidence, quality=quality), _masked(verdict, withheld), withheld)
 
 
-def _best(standing: Standing) -> Mapping[str, Shown]:
+def _best(standing: Standing, goals: Mapping[str, Goal]) -> Mapping[str, Shown]:
+    """The best shown of each metric that is measured now; earlier looks may have been at other metrics."""
     best: dict[str, Shown] = {}
     for shown in standing.shown:
-        sign = 1 if HIGHER_IS_BETTER[shown.metric] else -1
-        if shown.metric not in best or sign * shown.value > sign * best[shown.metric].value:
-            best[shown.metric] = shown
+        if (name := shown.metric) not in goals:
+            continue
+        if name not in best or goodness(goals[name], shown.value) > goodness(goals[name], best[name].value):
+            best[name] = shown
     return best
 
 
@@ -72,14 +76,14 @@ def _metric(found: MetricEvidence, best: Shown | None) -> MetricEvidence:
     if best is None:
         return found
     rung = climb(
-        found.candidate.value,
-        best.value,
+        goodness(found.goal, found.candidate.value),
+        goodness(found.goal, best.value),
         standard_error(found.candidate.low, found.candidate.high),
-        higher_is_better=HIGHER_IS_BETTER[found.name],
+        higher_is_better=True,
     )
     if rung.risen:
         return found
-    return MetricEvidence(found.name, WITHHELD, Estimate(best.value, best.low, best.high))
+    return MetricEvidence(found.name, WITHHELD, Estimate(best.value, best.low, best.high), goal=found.goal)
 
 
 def _masked(verdict: Verdict, withheld: tuple[str, ...]) -> Verdict:

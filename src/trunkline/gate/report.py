@@ -9,7 +9,8 @@ from typing import cast
 
 from trunkline.gate.evidence import Calibration, Estimate, Evidence, Latency, Loss, Parity, Quality, SliceEvidence
 from trunkline.gate.markdown import code, table
-from trunkline.gate.verdict import RuleResult, Verdict, signed
+from trunkline.gate.numbers import shown, signed
+from trunkline.gate.verdict import RuleResult, Verdict
 
 SCHEMA = "trunkline.gate/1"
 
@@ -89,7 +90,8 @@ def to_markdown(report: Report) -> str:
     lines += ["", "### Quality on the sealed test part", "", *_quality(report.evidence.quality)]
     if report.evidence.quality.slices:
         lines += ["", "### Slices", "", *_slices(report.evidence.quality)]
-    lines += ["", "### Calibration", "", *_calibration(report.evidence.quality.calibration)]
+    if report.evidence.quality.calibration is not None:
+        lines += ["", "### Calibration", "", *_calibration(report.evidence.quality.calibration)]
     lines += ["", "### The server", "", *_server(report.evidence)]
     lines += ["", "### Where the time went", "", *_phases(report.phases)]
     return "\n".join(lines) + "\n"
@@ -149,41 +151,59 @@ def _number(rule: RuleResult, value: float | None) -> str:
         if rule.name.startswith("latency.")
         else f"{value:.0f}"
         if rule.name == "parity"
-        else f"{value:.4f}"
+        else shown(value, max(abs(value), abs(rule.bound or 0.0)))
     )
 
 
 def _quality(quality: Quality) -> list[str]:
-    share = quality.positives / quality.rows
     rows = [
-        [code(found.name), _estimate(found.candidate), _estimate(found.champion), _loss(found.loss), found.method]
+        [
+            code(found.name),
+            _estimate(found.candidate),
+            _estimate(found.champion),
+            _loss(found.loss, found.candidate),
+            found.method,
+        ]
         for found in quality.metrics
     ]
     return [
-        f"{quality.rows:,} rows, {quality.positives:,} positive ({share:.1%}). Intervals are at 95%; the loss is"
+        f"{_rows(quality)}. Intervals are at 95%; the loss is"
         " champion against candidate on the same rows, above 0 where the candidate is worse.",
         "",
         *table(["metric", "candidate", "champion", "loss", "interval by"], rows, "lrrrl"),
     ]
 
 
+def _rows(quality: Quality) -> str:
+    """How many rows, and how they are spread over what is to be told."""
+    if quality.positives is not None:
+        return f"{quality.rows:,} rows, {quality.positives:,} positive ({quality.positives / quality.rows:.1%})"
+    if not quality.classes:
+        return f"{quality.rows:,} rows"
+    (rare, fewest), *_, (frequent, most) = sorted(quality.classes.items(), key=lambda item: item[1])
+    spread = f"from {fewest:,} ({code(rare)}) to {most:,} ({code(frequent)})"
+    return f"{quality.rows:,} rows of {len(quality.classes):,} classes, {spread}"
+
+
 def _slices(quality: Quality) -> list[str]:
+    binary = quality.positives is not None
     rows = [
         [
             code(found.column),
             _slice_value(found),
             f"{found.rows:,}",
-            f"{found.positives:,}",
+            *([f"{found.positives:,}"] if found.positives is not None else []),
             _estimate(found.candidate),
             _estimate(found.champion),
-            _loss(found.loss) if found.candidate else found.note,
+            _loss(found.loss, found.candidate) if found.candidate else found.note,
         ]
         for found in quality.slices
     ]
-    head = ["column", "value", "rows", "positive", "candidate", "champion", "loss"]
+    head = ["column", "value", "rows", *(["positive"] if binary else []), "candidate", "champion", "loss"]
+    name = "ROC AUC" if binary else code(quality.sliced_by)
     # Twenty slices at 95% show one loss by chance: nothing is decided here until the rules control for that (Holm).
-    say = "ROC AUC by slice, for information: the intervals are not corrected for how many slices there are."
-    return [say, "", *table(head, rows, "llrrrrr")]
+    say = f"{name} by slice, for information: the intervals are not corrected for how many slices there are."
+    return [say, "", *table(head, rows, "llrrrrr" if binary else "llrrrr")]
 
 
 def _slice_value(found: SliceEvidence) -> str:
@@ -195,9 +215,9 @@ def _slice_value(found: SliceEvidence) -> str:
 def _calibration(calibration: Calibration) -> list[str]:
     rows = [
         [
-            f"{found.low:.1f} to {found.high:.1f}",
+            f"{found.mean_score:g}" if calibration.kind == "coverage" else f"{found.low:.1f} to {found.high:.1f}",
             f"{found.rows:,}",
-            f"{found.mean_score:.3f}",
+            *([] if calibration.kind == "coverage" else [f"{found.mean_score:.3f}"]),
             f"{found.rate.value:.3f} ({found.rate.low:.3f} to {found.rate.high:.3f})",
             code(_bar(found.rate.value, found.mean_score)),
         ]
@@ -205,11 +225,29 @@ def _calibration(calibration: Calibration) -> list[str]:
     ]
     if not rows:
         return ["Left out."]
-    return [
-        f"Expected calibration error {calibration.ece:.4f}. The bar is the observed rate, its line the mean score.",
-        "",
-        *table(["score", "rows", "mean score", "observed rate", "from 0 to 1"], rows, "rrrrl"),
-    ]
+    say, head, align = _CALIBRATIONS[calibration.kind]
+    return [say.format(calibration.ece), "", *table([*head, "from 0 to 1"], rows, align)]
+
+
+_CALIBRATIONS = {
+    "probability": (
+        "Expected calibration error {:.4f}. The bar is the observed rate, its line the mean score.",
+        ["score", "rows", "mean score", "observed rate"],
+        "rrrrl",
+    ),
+    "confidence": (
+        "Expected calibration error {:.4f}, of the probability of the class that is chosen. The bar is how often that"
+        " is the right one, its line the mean probability.",
+        ["probability", "rows", "mean probability", "right"],
+        "rrrrl",
+    ),
+    "coverage": (
+        "Outcomes at or below each quantile; the mean distance from what was asked for is {:.4f}. The bar is the"
+        " observed share, its line the quantile.",
+        ["quantile", "rows", "observed share"],
+        "rrrl",
+    ),
+}
 
 
 def _bar(rate: float, score: float) -> str:
@@ -241,10 +279,11 @@ def _latency_row(who: str, found: Latency) -> list[str]:
 
 
 def _parity(parity: Parity) -> list[str]:
+    of_size = " of the score's size" if parity.relative else ""
     lines = [
         "",
         f"Parity of HTTP answer and offline score: **{parity.differ:,} of {parity.rows:,} differ**"
-        f" (by more than {parity.tolerance:g}; largest difference {parity.largest:.2g}).",
+        f" (by more than {parity.tolerance:g}{of_size}; largest difference {parity.largest:.2g}).",
     ]
     if parity.example is not None:
         found = parity.example
@@ -261,8 +300,12 @@ def _phases(phases: tuple[Phase, ...]) -> list[str]:
 
 
 def _estimate(found: Estimate | None) -> str:
-    return f"{found.value:.4f} ({found.low:.4f} to {found.high:.4f})" if found else "–"
+    if found is None:
+        return "–"
+    return f"{shown(found.value)} ({shown(found.low, found.value)} to {shown(found.high, found.value)})"
 
 
-def _loss(found: Loss | None) -> str:
-    return f"{signed(found.value)} ({signed(found.low)} to {signed(found.high)})" if found else "–"
+def _loss(found: Loss | None, of: Estimate) -> str:
+    if found is None:
+        return "–"
+    return f"{signed(found.value, of.value)} ({signed(found.low, of.value)} to {signed(found.high, of.value)})"

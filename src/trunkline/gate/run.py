@@ -13,23 +13,25 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from trunkline.datasets.sealed import Standing
-from trunkline.gate.evidence import Evidence, Latency, Parity
+from trunkline.gate.evidence import Evidence, Latency, Parity, Quality
 from trunkline.gate.latency import Load, Target, measure
 from trunkline.gate.metrics import Floats, Ints
 from trunkline.gate.parity import compare
 from trunkline.gate.policy import GatePolicy
-from trunkline.gate.quality import measure_quality
+from trunkline.gate.quality import OwnMetric, Standard, measure_quality
 from trunkline.gate.release import Released, release
 from trunkline.gate.report import Identity, Looks, Phase, Report, to_json, to_markdown
-from trunkline.gate.rows import json_rows, outcomes, slice_column
+from trunkline.gate.rows import classes, json_rows, outcomes, slice_column
+from trunkline.gate.subject import aligned, common
 from trunkline.gate.verdict import Verdict, judge
+from trunkline.models.task import BINARY, Task
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 
 class TableScorer(Protocol):
-    """What the gate needs of a model: probabilities, float64 [n], for the rows of a table, in order."""
+    """What the gate needs of a model: scores, float64 [n] or [n, k], for the rows of a table, in order."""
 
     def score(self, table: pa.Table) -> Floats:
         """Scores of the rows of `table`."""
@@ -38,12 +40,13 @@ class TableScorer(Protocol):
 
 @dataclass(frozen=True)
 class Contender:
-    """A model version under test: how it scores, and the input columns its server wants."""
+    """A model version under test: how it scores, the input columns its server wants, and what it answers."""
 
     reference: str
     sha256: str
     scorer: TableScorer
     inputs: tuple[str, ...]
+    task: Task = BINARY
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,7 @@ class GateRequest:
 
     `servers` starts the real servers with exactly these bundles and stops them at its end; None: none is measured.
     `directory` receives `report.md` and `gate.json`. `rows_sent` distinct rows are sent to the servers. `standing` says
-    which look it is: without one, everything is shown.
+    which look it is: without one, everything is shown. `own` is a metric of the user's.
     """
 
     deployment: str
@@ -76,6 +79,7 @@ class GateRequest:
     seed: int = 0
     provenance: Mapping[str, str] = field(default_factory=dict)
     standing: Standing | None = None
+    own: OwnMetric | None = None
 
 
 @dataclass(frozen=True)
@@ -105,7 +109,6 @@ def run(request: GateRequest, progress: Callable[[str], None] = lambda text: Non
     verdict of no is no error.
     """
     clock = _Clock(progress)
-    outcome = outcomes(request.table, request.target)
     with clock.phase("score candidate"):
         candidate = request.candidate.scorer.score(request.table)
     champion = None
@@ -113,8 +116,7 @@ def run(request: GateRequest, progress: Callable[[str], None] = lambda text: Non
         with clock.phase("score champion"):
             champion = request.champion.scorer.score(request.table)
     with clock.phase("metrics, intervals, slices"):
-        slices = {name: slice_column(request.table, name) for name in request.policy.slices}
-        quality = measure_quality(outcome, candidate, champion, slices, seed=request.seed)
+        quality = _quality(request, candidate, champion)
     served = _serve(request, candidate, clock) if request.servers is not None else _Served()
     evidence = Evidence(quality, served.latency, served.champion_latency, served.parity)
     released = release(evidence, judge(evidence, request.policy), request.standing)
@@ -129,6 +131,20 @@ def run(request: GateRequest, progress: Callable[[str], None] = lambda text: Non
         looks=_looks(request.standing, released),
     )
     return _write(report, released, request.directory)
+
+
+def _quality(request: GateRequest, candidate: Floats, champion: Floats | None) -> Quality:
+    """Both models by what they can be judged by together: of several classes, all that either or the rows know."""
+    own, rival = request.candidate.task, request.champion.task if request.champion is not None else None
+    task = common(own, rival, classes(request.table, request.target) if own.kind == "multiclass" else ())
+    return measure_quality(
+        outcomes(request.table, request.target, task),
+        aligned(candidate, own, task),
+        None if champion is None or rival is None else aligned(champion, rival, task),
+        {name: slice_column(request.table, name) for name in request.policy.slices},
+        by=Standard(task, request.own),
+        seed=request.seed,
+    )
 
 
 def _looks(standing: Standing | None, released: Released) -> Looks | None:
@@ -149,14 +165,16 @@ def _serve(request: GateRequest, scores: Floats, clock: _Clock) -> _Served:
     with ExitStack() as running:
         with clock.phase("start servers"):
             urls = running.enter_context(request.servers())
-        targets = [Target(urls.candidate, rows)]
+        targets = [Target(urls.candidate, rows, request.candidate.task)]
         if request.champion is not None and urls.champion is not None:
-            targets.append(Target(urls.champion, json_rows(request.table, request.champion.inputs, sample)))
+            rival = request.champion
+            targets.append(Target(urls.champion, json_rows(request.table, rival.inputs, sample), rival.task))
         with clock.phase("latency and throughput"):
             measured = measure(targets, request.load)
         with clock.phase("stop servers"):
             running.close()
-    parity = compare(rows, [float(score) for score in scores[sample]], measured[0].answers)
+    probabilities = request.candidate.task.kind in ("binary", "multiclass")
+    parity = compare(rows, scores[sample], measured[0].answers, probabilities=probabilities)
     return _Served(measured[0].latency, measured[1].latency if len(measured) > 1 else None, parity)
 
 

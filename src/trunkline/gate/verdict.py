@@ -6,7 +6,7 @@ One rule, one result. The whole passes if every rule passes: what is undecided h
 - `metrics.NAME.may_lose`: a test of non-inferiority. The loss is how much worse the candidate is than the champion on
   the same rows. *pass* if its one-sided 95% upper limit is within the bound (so a candidate whose true loss is just the
   bound passes in 5% of samples at most), *fail* if its one-sided 95% lower limit is beyond it, else *undecided*. Passes
-  if there is no champion.
+  if there is no champion. Where a number is the goal (coverage), the loss is how much farther from it the candidate is.
 - `latency.p50_ms` / `.p99_ms`: compares the quantile measured at the real server; undecided if none was measured.
 - `parity`: fails if one HTTP answer differs from the offline score; left out if no server was measured.
 """
@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from trunkline.gate.evidence import Estimate, Evidence, Latency, Loss, MetricEvidence, Parity
+from trunkline.gate.numbers import shown, signed
 from trunkline.gate.policy import GatePolicy, LatencyRule, MetricRule
 
 Status = Literal["pass", "fail", "undecided"]
@@ -68,7 +69,7 @@ def _metric(name: str, rule: MetricRule, found: MetricEvidence | None, rows: int
         if found is None:
             results.append(RuleResult(path, None, bound, "undecided", "this metric was not measured"))
         elif kind == "may_lose":
-            results.append(_may_lose(path, bound, found.loss, rows))
+            results.append(_may_lose(path, bound, found, rows))
         else:
             results.append(_bounded(path, bound, found.candidate, floor=kind == "at_least"))
     return results
@@ -77,24 +78,25 @@ def _metric(name: str, rule: MetricRule, found: MetricEvidence | None, rows: int
 def _bounded(path: str, bound: float, found: Estimate, *, floor: bool) -> RuleResult:
     holds = found.value >= bound if floor else found.value <= bound
     open_ended = not (found.low >= bound if floor else found.high <= bound)
-    why = f"{found.value:.4f}, 95% interval {found.low:.4f} to {found.high:.4f}"
+    low, high = shown(found.low, found.value), shown(found.high, found.value)
+    why = f"{shown(found.value)}, 95% interval {low} to {high}"
     if holds and open_ended:
         why += "; the interval reaches beyond the bound"
     return RuleResult(path, found.value, bound, "pass" if holds else "fail", why)
 
 
-def _may_lose(path: str, bound: float, loss: Loss | None, rows: int) -> RuleResult:
+def _may_lose(path: str, bound: float, found: MetricEvidence, rows: int) -> RuleResult:
+    loss, scale = found.loss, found.candidate.value
     if loss is None:
         return RuleResult(path, None, bound, "pass", "there is no champion to lose against")
+    why = f"loses {signed(loss.value, scale)}, with 95% confidence"
+    least, most = f"{signed(loss.at_least, scale)} at least", f"{signed(loss.at_most, scale)} at most"
     if loss.at_most <= bound:
-        why = f"loses {signed(loss.value)}, with 95% confidence {signed(loss.at_most)} at most"
-        return RuleResult(path, loss.value, bound, "pass", why)
+        return RuleResult(path, loss.value, bound, "pass", f"{why} {most}")
     if loss.at_least > bound:
-        why = f"loses {signed(loss.value)}, with 95% confidence {signed(loss.at_least)} at least"
-        return RuleResult(path, loss.value, bound, "fail", why)
-    limits = f"{signed(loss.at_least)} at least and {signed(loss.at_most)} at most"
-    why = f"loses {signed(loss.value)}, with 95% confidence {limits}"
-    return RuleResult(path, loss.value, bound, "undecided", f"{why}; {_rows_needed(loss, bound, rows)}")
+        return RuleResult(path, loss.value, bound, "fail", f"{why} {least}")
+    needed = _rows_needed(loss, bound, rows)
+    return RuleResult(path, loss.value, bound, "undecided", f"{why} {least} and {most}; {needed}")
 
 
 def _rows_needed(loss: Loss, bound: float, rows: int) -> str:
@@ -105,11 +107,6 @@ def _rows_needed(loss: Loss, bound: float, rows: int) -> str:
     needed = rows * (half / abs(bound - loss.value)) ** 2
     way = "pass" if loss.value < bound else "fail"
     return f"if it stays so, about {needed:,.0f} rows would {way} it ({rows:,} now)"
-
-
-def signed(value: float) -> str:
-    """`value` with its sign and four decimals; what rounds to nothing has no minus."""
-    return f"{round(value, 4) + 0.0:+.4f}"
 
 
 def _latency(rule: LatencyRule, found: Latency | None) -> list[RuleResult]:

@@ -12,7 +12,7 @@ from operator import itemgetter
 from pathlib import Path, PurePosixPath
 
 from trunkline.errors import ContractError, SourceError
-from trunkline.ingest import archives, patterns, stores
+from trunkline.ingest import patterns, stores
 from trunkline.ingest.patterns import Pattern
 from trunkline.ingest.protocol import Batch, Piece, Reach, ReadFile, Since
 from trunkline.ledger.ledger import LoadedFile
@@ -252,6 +252,8 @@ def readable(
     for name, path in files.items():
         paths = [path]
         if _plain_name(name).endswith(".zip"):
+            from trunkline.ingest import archives
+
             unpacked = archives.unpack(Path(path), _beside(folder, name), members=members, limit=limit)
             paths = [str(place) for place in unpacked]
         for place in paths:

@@ -45,7 +45,7 @@ class _Done:
 def _run(job: Job, ctx: StepContext, done: _Done) -> StepResult:
     if not isinstance(ctx.warehouse, Loader):
         raise EngineError(f"the {ctx.warehouse.name} warehouse takes no loads")
-    first = ctx.ledger.prepare()
+    first = ctx.ledger.begin()
     ingest = _Ingest(job, ctx, ctx.warehouse, done)
     try:
         ingest.scratch.mkdir(parents=True)
@@ -154,7 +154,7 @@ class _Ingest:
         requests = [self._request(piece, load_id, at) for piece in batch.pieces]
         with self._ctx.observed(f"loading {self._job.step.subject}"), ExitStack() as stack:
             loads = [stack.enter_context(self._loader.staged(request, self._ctx.progress)) for request in requests]
-            with self._ctx.warehouse.transaction():
+            with self._ctx.ledger.transaction():
                 last = self._last()
                 if (last["load_id"] if last else None) != self._latest:
                     raise TransientError(

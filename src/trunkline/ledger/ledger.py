@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -62,12 +62,33 @@ class Ledger:
         there = self._tables()
         if not set(TABLES) - there:
             return False
-        one = isinstance(self._warehouse, Turns)  # a catalog with one writer makes tables inside transactions
-        with self._warehouse.transaction() if one else nullcontext():
+        with self._warehouse.transaction() if self._within else nullcontext():
             for table in sorted(TABLES):  # all of them: a ledger that lacks one is older, and may lack columns too
                 self._records().create(relation(table), TABLES[table])
-        self._there = None
+        self._there = there | set(TABLES)
         return not there
+
+    def begin(self) -> bool:
+        """`prepare`, except that a first ledger is left to `transaction`, where that can make it: one commit less."""
+        return True if self._within and not self._tables() else self.prepare()
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """The warehouse's, with the ledger's tables there: made in it where it can hold that, else before it."""
+        if not self._within:
+            self.prepare()
+        try:
+            with self._warehouse.transaction():
+                self.prepare()
+                yield
+        except BaseException:
+            self._there = None  # what was made in it is gone with it
+            raise
+
+    @property
+    def _within(self) -> bool:
+        """Whether tables can be made inside a transaction: a catalog with one writer does that."""
+        return isinstance(self._warehouse, Turns)
 
     def complete(self, table: str) -> None:
         """Add the columns that a table of an older ledger lacks. Outside a transaction, as `prepare`."""
@@ -94,22 +115,20 @@ class Ledger:
         """One row for each step that ended, in one transaction."""
         rows = [{"step_run_id": new_id("step"), "run_id": run_id, **asdict(end)} for end in ended]
         if rows:
-            self.prepare()
-            with self._warehouse.transaction():
+            with self.transaction():
                 self.add("step_runs", rows)
 
     def finish_run(
         self, run_id: str, target: str, git_commit: str | None, status: str, started_at: dt.datetime
     ) -> None:
         """One row for a command that ran steps; `status` is done, failed or interrupted."""
-        self.prepare()
-        with self._warehouse.transaction():
+        with self.transaction():
             row = {"run_id": run_id, "target": target, "git_commit": git_commit, "status": status}
             self.add("runs", [{**row, "started_at": started_at, "finished_at": dt.datetime.now(dt.UTC)}])
 
     def add_predictions(self, file: Path) -> int:
         """Append a spooled NDJSON file of predictions; those the ledger has already are passed over. Rows added."""
-        self.prepare()
+        self.complete("predictions")
         columns, key = TABLES["predictions"], "prediction_id"
         with (
             self._records().appending(relation("predictions"), columns, file, key=key) as append,

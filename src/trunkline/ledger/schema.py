@@ -117,7 +117,8 @@ TABLES: dict[str, tuple[tuple[str, str], ...]] = {
         ("report", "varchar"),
         ("decided_at", "timestamptz"),
     ),
-    # one model made a SQL function; the last row of a function is what it is now
+    # one model made a SQL function; the last row of a function is what it is now. `arguments` are [name, type] in
+    # order, or {arguments, returns} where the function gives several numbers
     "publications": (
         ("publication_id", "varchar"),
         ("schema_name", "varchar"),
@@ -142,6 +143,7 @@ TABLES: dict[str, tuple[tuple[str, str], ...]] = {
         ("who", "varchar"),
         ("scored_at", "timestamptz"),
     ),
+    # one row of a request that was answered; `answer` is what was told where that is more than the score
     "predictions": (
         ("prediction_id", "varchar"),
         ("at", "timestamptz"),
@@ -152,6 +154,7 @@ TABLES: dict[str, tuple[tuple[str, str], ...]] = {
         ("row", "json"),
         ("score", "double"),
         ("latency_us", "double"),
+        ("answer", "json"),
     ),
 }
 

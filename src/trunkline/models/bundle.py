@@ -1,10 +1,12 @@
-"""A trained model on disk: four plain files, and the digest that is its identity.
+"""A trained model on disk: four or five plain files, and the digest that is its identity.
 
     encoder.json  model.onnx  signature.json  bundle.json
+    encoder.json  model.safetensors  module.json  signature.json  bundle.json
 
-bundle.json holds the metadata and the sha256 of the other three. The bundle's own sha256 is taken over the sorted
-(file name, sha256 of file) pairs of all four: what is served is what has this digest. JSON is written with sorted
-keys and without times, so the same training gives the same digest.
+The second is a module that ONNX cannot tell: its weights, and which code of the user's project makes it (see
+`trunkline.models.torch`). bundle.json holds the metadata and the sha256 of the others. The bundle's own sha256 is taken
+over the sorted (file name, sha256 of file) pairs of all: what is served is what has this digest. JSON is written with
+sorted keys and without times, so the same training gives the same digest.
 """
 
 from __future__ import annotations
@@ -27,46 +29,58 @@ from trunkline.models.signature import Signature
 
 __all__ = ["Bundle", "encoder_and_model"]
 
-_FORMAT = 1
-_BUNDLE, _ENCODER, _MODEL, _SIGNATURE = "bundle.json", "encoder.json", "model.onnx", "signature.json"
-_PARTS = (_ENCODER, _MODEL, _SIGNATURE)
-_FILES = frozenset((_BUNDLE, *_PARTS))
+_BUNDLE, _ENCODER, _SIGNATURE = "bundle.json", "encoder.json", "signature.json"
+_MODEL, _WEIGHTS, _MODULE = "model.onnx", "model.safetensors", "module.json"
+_ONNX_PARTS, _MODULE_PARTS = (_ENCODER, _MODEL, _SIGNATURE), (_ENCODER, _WEIGHTS, _MODULE, _SIGNATURE)
+_FORMATS = {1: _ONNX_PARTS, 2: _MODULE_PARTS}  # versions before the second knew only the first, and refuse it
+_FILES = frozenset((_BUNDLE, *_ONNX_PARTS, *_MODULE_PARTS))
 _LARGEST = 2**31 - 1  # bytes; protobuf's own limit, beyond which ONNX would need external files
+_NO_ONNX = "the `trunkline` commands run it in a checkout of its project; a warehouse cannot"
 
 
 @dataclass(frozen=True)
 class Bundle:
-    """An opened bundle: its files were all there, nothing else was, and each had the digest recorded for it."""
+    """An opened bundle: its files were all there, nothing else was, and each had the digest recorded for it.
+
+    `digests` are those of all files but bundle.json, by name.
+    """
 
     path: Path
     signature: Signature
     encoder: Encoder
     metadata: Mapping[str, Any]
     sha256: str
-    model_sha256: str
+    digests: Mapping[str, str]
 
     @classmethod
     def write(
-        cls, directory: Path, *, signature: Signature, encoder: Encoder, onnx: bytes, metadata: Mapping[str, Any]
+        cls,
+        directory: Path,
+        *,
+        signature: Signature,
+        encoder: Encoder,
+        onnx: bytes | Mapping[str, bytes],
+        metadata: Mapping[str, Any],
     ) -> Bundle:
         """Write a bundle at `directory`, whole or not at all; a bundle that is there is replaced.
 
-        `metadata` is JSON. Raises IntegrityError for a model that refers to other files or is 2 GiB or larger, and
-        where `directory` holds anything that is no bundle.
+        `onnx` is the model, or where it is a module the files `model.safetensors` and `module.json`. `metadata` is
+        JSON. Raises IntegrityError for a model that refers to other files or is 2 GiB or larger, and where `directory`
+        holds anything that is no bundle.
         """
-        _check_model(onnx)
+        model = {_MODEL: onnx} if isinstance(onnx, bytes) else dict(onnx)
+        number = next((n for n, names in _FORMATS.items() if {_ENCODER, _SIGNATURE, *model} == set(names)), None)
+        if number is None:
+            raise IntegrityError(f"a model is {_MODEL}, or {_WEIGHTS} and {_MODULE}; not {', '.join(sorted(model))}")
+        _check_model(model)
         if encoder.names != signature.names:
             raise IntegrityError("the encoder's columns are not the signature's inputs")
-        parts = {
-            _ENCODER: _json(encoder.to_json()),
-            _MODEL: onnx,
-            _SIGNATURE: _json(signature.to_json()),
-        }
+        parts = {_ENCODER: _json(encoder.to_json()), **model, _SIGNATURE: _json(signature.to_json())}
         parts[_BUNDLE] = _json(
             {
-                "format": _FORMAT,
+                "format": number,
                 "trunkline": version("trunkline"),
-                "files": {name: _sha256(parts[name]) for name in _PARTS},
+                "files": {name: _sha256(content) for name, content in parts.items()},
                 "metadata": dict(metadata),
             }
         )
@@ -89,25 +103,44 @@ class Bundle:
             what = f"the bundle's digest is {identity}, but {expect_sha256} was recorded"
             raise IntegrityError(what, file=directory)
         record = _parse(directory, _BUNDLE, parts)
-        if record.get("format") != _FORMAT:
-            what = f"the bundle has format {record.get('format')!r}; this version of Trunkline reads {_FORMAT}"
+        digests = {name: _sha256(content) for name, content in parts.items() if name != _BUNDLE}
+        number = record.get("format")
+        if not isinstance(number, int) or set(_FORMATS.get(number, ())) != digests.keys():
+            known = "; ".join(f"{number} of {', '.join(names)}" for number, names in _FORMATS.items())
+            what = f"the bundle has format {number!r}; this version of Trunkline reads {known}"
             raise IntegrityError(what, file=directory / _BUNDLE)
-        for name in _PARTS:
-            if _recorded(record, name) != _sha256(parts[name]):
+        for name, digest in digests.items():
+            if _recorded(record, name, digests) != digest:
                 raise IntegrityError(f"{name} is not the file that bundle.json records", file=directory / name)
-        _check_model(parts[_MODEL])
+        _check_model(parts)
         signature = Signature.from_json(_parse(directory, _SIGNATURE, parts))
         encoder = Encoder.from_json(_parse(directory, _ENCODER, parts))
         if encoder.names != signature.names:
             raise IntegrityError("the encoder's columns are not the signature's inputs", file=directory)
         metadata = record.get("metadata", {})
-        return cls(directory, signature, encoder, metadata, identity, _sha256(parts[_MODEL]))
+        return cls(directory, signature, encoder, metadata, identity, digests)
+
+    @property
+    def is_module(self) -> bool:
+        """Whether the model is a module that the project's own code makes, and no ONNX."""
+        return _MODULE in self.digests
 
     def model(self) -> bytes:
-        """The ONNX model, read now and checked again. Raises IntegrityError if it changed since `open`."""
-        content = _bytes(self.path / _MODEL)
-        if _sha256(content) != self.model_sha256:
-            raise IntegrityError("model.onnx changed after the bundle was opened", file=self.path / _MODEL)
+        """The ONNX model, read now and checked again. Raises IntegrityError if it changed since `open`, or is none."""
+        if self.is_module:
+            raise IntegrityError(
+                "the model is a PyTorch module of the project, not ONNX", file=self.path / _MODULE, hint=_NO_ONNX
+            )
+        return self._again(_MODEL)
+
+    def module(self) -> tuple[bytes, bytes]:
+        """The module's weights and its record (`model.safetensors`, `module.json`), as `model` has the ONNX."""
+        return self._again(_WEIGHTS), self._again(_MODULE)
+
+    def _again(self, name: str) -> bytes:
+        content = _bytes(self.path / name)
+        if _sha256(content) != self.digests[name]:
+            raise IntegrityError(f"{name} changed after the bundle was opened", file=self.path / name)
         return content
 
     def files(self) -> dict[str, bytes]:
@@ -126,6 +159,8 @@ def encoder_and_model(files: Mapping[str, bytes], expect_sha256: str) -> tuple[E
     """
     if (identity := _identity(files)) != expect_sha256:
         raise IntegrityError(f"the bundle's digest is {identity}, but {expect_sha256} was recorded")
+    if _MODEL not in files:
+        raise IntegrityError("the model is a PyTorch module of the project, not ONNX", hint=_NO_ONNX)
     return Encoder.from_json(json.loads(files[_ENCODER])), files[_MODEL]
 
 
@@ -167,11 +202,12 @@ def _read(directory: Path) -> dict[str, bytes]:
         found = {entry.name for entry in os.scandir(directory)}
     except OSError as exc:
         raise IntegrityError("there is no bundle here", file=directory) from exc
-    for name in sorted(_FILES - found):
+    files = {_BUNDLE, *(_MODULE_PARTS if _MODULE in found else _ONNX_PARTS)}
+    for name in sorted(files - found):
         raise IntegrityError(f"the bundle lacks {name}", file=directory)
-    for name in sorted(found - _FILES):
+    for name in sorted(found - files):
         raise IntegrityError(f"the bundle holds {name!r}, which is none of its files", file=directory)
-    return {name: _bytes(directory / name) for name in sorted(_FILES)}
+    return {name: _bytes(directory / name) for name in sorted(files)}
 
 
 def _bytes(path: Path) -> bytes:
@@ -197,13 +233,24 @@ def _parse(directory: Path, name: str, parts: Mapping[str, bytes]) -> dict[str, 
     return data
 
 
-def _recorded(record: Mapping[str, Any], name: str) -> object:
+def _recorded(record: Mapping[str, Any], name: str, there: Mapping[str, str]) -> object:
     files = record.get("files")
-    return files.get(name) if isinstance(files, dict) and files.keys() == set(_PARTS) else None
+    return files.get(name) if isinstance(files, dict) and files.keys() == there.keys() else None
 
 
-def _check_model(content: bytes) -> None:
-    """Refuse a model that keeps tensors in other files, which nothing would have checked."""
+def _check_model(files: Mapping[str, bytes]) -> None:
+    """Refuse a model that keeps tensors in other files, which nothing would have checked, or that is damaged."""
+    if _MODEL in files:
+        _check_onnx(files[_MODEL])
+        return
+    from trunkline.models.tensors import check_tensors
+
+    if len(files[_WEIGHTS]) > _LARGEST:
+        raise IntegrityError("the model's weights are larger than 2 GiB")
+    check_tensors(files[_WEIGHTS])
+
+
+def _check_onnx(content: bytes) -> None:
     if len(content) > _LARGEST:
         raise IntegrityError("the ONNX model is larger than 2 GiB")
     # A reference to a file must spell its key, "location". Only a model with that word needs the (slower) full look.

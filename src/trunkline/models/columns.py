@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any, cast
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from trunkline.models.signature import Kind
 
-__all__ = ["as_text", "days", "floats", "lacks"]
+__all__ = ["as_text", "cells", "days", "fill_images", "fill_vectors", "floats", "image_bytes", "lacks", "list_cells"]
 
 _NAN = float("nan")
 _DAY = 86_400_000_000.0  # microseconds
@@ -36,6 +36,23 @@ def days(value: str | date | None) -> float:
         moment = datetime(moment.year, moment.month, moment.day)
     past = moment - (_EPOCH_NAIVE if moment.tzinfo is None else _EPOCH)
     return float((past.days * 86_400 + past.seconds) * 1_000_000 + past.microseconds) / _DAY
+
+
+def cells(value: object, kind: Kind, shape: tuple[int, ...]) -> npt.NDArray[np.floating[Any]]:
+    """The first numbers of a vector or an image of a request; those after them are missing.
+
+    Raises TypeError or ValueError for a value that is none, or of another size.
+    """
+    if value is None:
+        return np.empty(0)
+    if kind == "image":
+        from trunkline.models.images import decode, from_base64
+
+        return decode(from_base64(value) if isinstance(value, str) else cast("bytes", value), shape)
+    numbers = np.array([_NAN if number is None else number for number in cast("list[float | None]", value)], np.float64)
+    if numbers.ndim != 1 or len(numbers) > shape[0]:
+        raise ValueError(f"is no list of at most {shape[0]:,} numbers")
+    return numbers
 
 
 def lacks(name: str, there: Sequence[str]) -> DatasetError:
@@ -67,6 +84,83 @@ def floats(column: pa.ChunkedArray, kind: Kind, name: str) -> npt.NDArray[np.flo
     if kind == "number" and column.type in (pa.float64(), pa.float32()):  # what SQL functions and most files hold
         return _with_nan(column)
     return _NUMERIC[kind](column, name)
+
+
+def list_cells(column: pa.ChunkedArray, name: str) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.floating[Any]]]:
+    """Lists of numbers as their lengths [n], 0 for null, and all their numbers, one list after the other.
+
+    Raises DatasetError for a type that is none.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    kind = column.type
+    if pa.types.is_null(kind):
+        return np.zeros(len(column), np.int64), np.empty(0)
+    if not (pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)):
+        raise _refuse(column, name, "vector")
+    lengths = pc.list_value_length(column).fill_null(0).to_numpy().astype(np.int64)
+    cells = pa.chunked_array([chunk.flatten() for chunk in column.chunks], kind.value_type)
+    return lengths, floats(cells, "number", name)
+
+
+def fill_vectors(column: pa.ChunkedArray, out: npt.NDArray[np.float32], name: str, first: int = 0) -> None:
+    """Write lists of numbers to `out`, float32 [n, width], NaN where a list is shorter or null.
+
+    Raises DatasetError for a type that is none, and for a list that is longer; its row is counted from `first`.
+    """
+    lengths, cells = list_cells(column, name)
+    width = out.shape[1]
+    if len(cells) == out.size and bool((lengths == width).all()):
+        out[:] = cells.reshape(out.shape)
+        return
+    longest = int(lengths.max(initial=0))
+    if longest > width:
+        raise DatasetError(
+            f"column {name!r} has {longest:,} numbers in row {first + int(lengths.argmax()):,}; the longest list of the"
+            f" training part has {width:,}",
+            hint=f"cut longer ones in the dbt model: `list_slice({name}, 1, {width})`",
+        )
+    out[:] = _NAN
+    out[np.arange(width) < lengths[:, None]] = cells
+
+
+def fill_images(
+    column: pa.ChunkedArray, shape: tuple[int, ...], out: npt.NDArray[np.float32], name: str, first: int = 0
+) -> None:
+    """Write the pixels of images of one shape to `out`, float32 [n, height * width * channels], NaN for null.
+
+    Raises DatasetError for a type that is none, and for an image that cannot be read or has another size; its row is
+    counted from `first`.
+    """
+    from trunkline.models.images import decode
+
+    for row, content in enumerate(image_bytes(column, name)):
+        try:
+            out[row] = _NAN if content is None else decode(content, shape)
+        except ValueError as exc:
+            raise DatasetError(f"column {name!r} in row {first + row:,} {exc}") from exc
+
+
+def image_bytes(column: pa.ChunkedArray, name: str) -> Iterator[bytes | None]:
+    """The images of a column of bytes, or of base64 text (as JSON has them), as bytes.
+
+    Raises DatasetError for a type that is neither, and for text that is no base64.
+    """
+    import pyarrow as pa
+
+    from trunkline.models.images import from_base64
+
+    kind = column.type
+    if not (pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_null(kind) or _is_text(kind)):
+        raise _refuse(column, name, "image")
+    for chunk in column.chunks:
+        for value in chunk:
+            content = value.as_py()
+            try:
+                yield from_base64(content) if isinstance(content, str) else content
+            except ValueError as exc:
+                raise DatasetError(f"column {name!r} {exc}") from exc
 
 
 def _refuse(column: pa.ChunkedArray, name: str, kind: Kind) -> DatasetError:

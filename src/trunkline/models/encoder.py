@@ -2,6 +2,8 @@
 
 number -> its value; boolean -> 0 or 1; datetime -> days since 2000-01-01 UTC; all three NaN where missing.
 category -> a code: 1, 2, … by descending count in the training part, then by name; 0 where missing, unseen or rare.
+vector -> its numbers, NaN from its end to the length of the longest in the training part, and where one is missing.
+image -> its pixels in [0, 1], row by row, the channels of each together; NaN where missing.
 
 The encoder is data only and travels in the bundle, so that training and serving cannot disagree: `encode` (Arrow
 tables) and `encode_rows` (requests) give the same bits for the same values.
@@ -9,18 +11,20 @@ tables) and `encode_rows` (requests) give the same bits for the same values.
 
 from __future__ import annotations
 
+import math
 import operator
 from array import array
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from trunkline.errors import IntegrityError, RequestError
-from trunkline.models.columns import as_text, days, floats, lacks
-from trunkline.models.signature import Kind, Signature
+from trunkline.models.columns import as_text, cells, days, fill_images, fill_vectors, floats, lacks
+from trunkline.models.signature import WIDE, Kind, Signature
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -34,10 +38,11 @@ _NAN = float("nan")
 
 @dataclass(frozen=True)
 class EncodedColumn:
-    """One column of the matrix.
+    """What one input is in the matrix: a column, or `width` of them one after the other.
 
     `cardinality` is the number of codes, 0 included, of a category and 0 for any other kind. `mean` and `std` are
-    those of the training part's finite values (0 and 1 for a category, or where there is nothing to measure).
+    those of the training part's finite values (0 and 1 for a category, or where there is nothing to measure). `shape`
+    is () for what is one number a row, (n,) for a vector of up to n, and (height, width, channels) for an image.
     """
 
     name: str
@@ -45,10 +50,21 @@ class EncodedColumn:
     cardinality: int = 0
     mean: float = 0.0
     std: float = 1.0
+    shape: tuple[int, ...] = ()
+
+    @property
+    def width(self) -> int:
+        """How many columns of the matrix it takes."""
+        return math.prod(self.shape)
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain data; a shape that says nothing is left out."""
+        told = asdict(self) | {"shape": list(self.shape)}
+        return {name: value for name, value in told.items() if name != "shape" or self.shape}
 
 
 class Encoder:
-    """Turns rows into the matrix a model takes: float32 [n, d], one column an input. Immutable, so thread-safe."""
+    """Turns rows into the matrix a model takes: float32 [n, width]. Immutable, so thread-safe."""
 
     def __init__(self, columns: Iterable[EncodedColumn], categories: Mapping[str, Sequence[str]]) -> None:
         self.columns = tuple(columns)
@@ -67,8 +83,24 @@ class Encoder:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Names of the matrix's columns, in order."""
+        """Names of the inputs, in order."""
         return tuple(column.name for column in self.columns)
+
+    @cached_property
+    def places(self) -> dict[str, slice]:
+        """Which columns of the matrix are an input's."""
+        ends = list(accumulate(column.width for column in self.columns))
+        return {c.name: slice(end - c.width, end) for c, end in zip(self.columns, ends, strict=True)}
+
+    @cached_property
+    def _starts(self) -> tuple[tuple[int, EncodedColumn], ...]:
+        """The columns, each with where it begins."""
+        return tuple((self.places[column.name].start, column) for column in self.columns)
+
+    @cached_property
+    def width(self) -> int:
+        """The columns of the matrix."""
+        return sum(column.width for column in self.columns)
 
     def subset(self, names: Iterable[str]) -> Encoder:
         """The encoder of only `names`, in that order."""
@@ -80,11 +112,14 @@ class Encoder:
         """The matrix of a table that has (at least) this encoder's columns. Raises DatasetError for one that lacks."""
         return self.encode_columns(self._picked(table))
 
-    def encode_into(self, rows: pa.RecordBatch, out: npt.NDArray[np.float32]) -> None:
-        """Write the matrix of `rows` to `out`, float32 [n, d], without a copy between. Raises as `encode` does."""
+    def encode_into(self, rows: pa.RecordBatch, out: npt.NDArray[np.float32], first: int = 0) -> None:
+        """Write the matrix of `rows` to `out`, float32 [n, width], without a copy between. Raises as `encode` does;
+
+        an error that names a row counts from `first`.
+        """
         import pyarrow as pa
 
-        self._fill(self._picked(pa.Table.from_batches([rows])), out)
+        self._fill(self._picked(pa.Table.from_batches([rows])), out, first)
 
     def _picked(self, table: pa.Table) -> list[pa.ChunkedArray]:
         there = dict(zip(reversed(table.column_names), reversed(table.columns), strict=True))
@@ -95,15 +130,21 @@ class Encoder:
 
     def encode_columns(self, columns: Sequence[pa.ChunkedArray]) -> npt.NDArray[np.float32]:
         """The matrix of columns in this encoder's order and of one length."""
-        matrix = np.empty((len(columns[0]), len(self.columns)), dtype=np.float32)
+        matrix = np.empty((len(columns[0]), self.width), dtype=np.float32)
         self._fill(columns, matrix)
         return matrix
 
-    def _fill(self, columns: Sequence[pa.ChunkedArray], matrix: npt.NDArray[np.float32]) -> None:
+    def _fill(self, columns: Sequence[pa.ChunkedArray], matrix: npt.NDArray[np.float32], first: int = 0) -> None:
         with np.errstate(over="ignore"):  # beyond float32's range is infinite, here as in encode_rows
-            for index, (column, values) in enumerate(zip(self.columns, columns, strict=True)):
+            for (index, column), values in zip(self._starts, columns, strict=True):
                 if column.kind == "category":
                     matrix[:, index] = self._codes(as_text(values, column.name), column.name)
+                elif column.shape:
+                    place = matrix[:, index : index + column.width]
+                    if column.kind == "vector":
+                        fill_vectors(values, place, column.name, first)
+                    else:
+                        fill_images(values, column.shape, place, column.name, first)
                 else:
                     matrix[:, index] = floats(values, column.kind, column.name)
 
@@ -127,6 +168,8 @@ class Encoder:
 
     def encode_rows(self, rows: Sequence[Mapping[str, object]]) -> npt.NDArray[np.float32]:
         """The matrix of rows that passed `Signature.check_rows`. Raises RequestError for a value it cannot encode."""
+        if self._wide:
+            return self._encode_wide_rows(rows)
         pick, converters = self._row_plan
         width = len(self.columns)
         cells = array("f")
@@ -145,6 +188,33 @@ class Encoder:
         if not rows:
             return np.empty((0, width), dtype=np.float32)
         return np.frombuffer(cells, dtype=np.float32).reshape(len(rows), width)
+
+    @cached_property
+    def _wide(self) -> tuple[EncodedColumn, ...]:
+        return tuple(column for column in self.columns if column.shape)
+
+    @cached_property
+    def _narrow(self) -> tuple[Encoder, list[int]]:
+        """The encoder of all other columns, and their places."""
+        names = [column.name for column in self.columns if not column.shape]
+        return self.subset(names), [self.places[name].start for name in names]
+
+    def _encode_wide_rows(self, rows: Sequence[Mapping[str, Any]]) -> npt.NDArray[np.float32]:
+        matrix = np.full((len(rows), self.width), _NAN, np.float32)
+        narrow, at = self._narrow
+        if at:
+            matrix[:, at] = narrow.encode_rows(rows)
+        with np.errstate(over="ignore"):
+            for column in self._wide:
+                part = matrix[:, self.places[column.name]]
+                for index, row in enumerate(rows):
+                    try:
+                        values = cells(row[column.name], column.kind, column.shape)
+                        part[index, : len(values)] = values
+                    except (KeyError, OverflowError, TypeError, ValueError) as exc:
+                        what = f"field {column.name!r} of row {index} {exc}"
+                        raise RequestError(what, field=column.name, row=index) from None
+        return matrix
 
     @cached_property
     def _row_plan(self) -> tuple[Callable[..., Iterable[Any]], list[tuple[int, Callable[[Any], float]]]]:
@@ -182,7 +252,7 @@ class Encoder:
     def to_json(self) -> dict[str, Any]:
         """The encoder as plain data."""
         return {
-            "columns": [asdict(column) for column in self.columns],
+            "columns": [column.to_json() for column in self.columns],
             "categories": {name: list(values) for name, values in self.categories.items()},
         }
 
@@ -190,10 +260,13 @@ class Encoder:
     def from_json(cls, data: Mapping[str, Any]) -> Encoder:
         """The encoder of `to_json`'s data. Raises IntegrityError when the data is anything else."""
         try:
-            encoder = cls([EncodedColumn(**item) for item in data["columns"]], data["categories"])
+            columns = [EncodedColumn(**{**item, "shape": tuple(item.get("shape", ()))}) for item in data["columns"]]
+            encoder = cls(columns, data["categories"])
             sizes = [len(encoder.categories[c.name]) + 1 for c in encoder.columns if c.kind == "category"]
         except (AttributeError, KeyError, TypeError) as exc:
             raise IntegrityError(f"encoder.json does not hold an encoder: {exc}") from exc
+        if any((column.kind in WIDE) != bool(column.shape) for column in columns):
+            raise IntegrityError("encoder.json's kinds and shapes disagree")
         if sizes != [column.cardinality for column in encoder.columns if column.kind == "category"]:
             raise IntegrityError("encoder.json's categories and cardinalities disagree")
         return encoder

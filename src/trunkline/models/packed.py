@@ -29,7 +29,7 @@ HANDLER = "predict"
 """The name of the function in `handler_source`."""
 
 _FOLDER = "bundle/"
-_MODULES = ("bundle", "columns", "encoder", "function", "packed", "runtime", "signature", "task")
+_MODULES = ("answer", "bundle", "columns", "encoder", "function", "packed", "runtime", "signature", "task")
 _ROOT = '"""The part of Trunkline that scores a model."""\n'
 _BORN = (1980, 1, 1, 0, 0, 0)  # the zip format's first moment: a time of making would change the digest
 
@@ -59,7 +59,18 @@ def predict(frame):
 
 
 def pack(bundle: Bundle, folder: Path, name: str) -> Path:
-    """Write the zip of `bundle` into `folder` as `<name>-<digest>.zip`, unless it is there."""
+    """Write the zip of `bundle` into `folder` as `<name>-<digest>.zip`, unless it is there.
+
+    Raises EngineError for a model that takes images, or is no ONNX: what those need is not there.
+    """
+    pictures = [field.name for field in bundle.signature.inputs if field.kind == "image"]
+    if pictures or bundle.is_module:
+        what = f"takes images ({pictures[0]})" if pictures else "is a PyTorch module of the project, not ONNX"
+        raise EngineError(
+            f"the model {what}: the Python of a warehouse cannot run it",
+            file=bundle.path,
+            hint="`trunkline score` without --in-warehouse scores its rows on this machine",
+        )
     content = _zipped(_code() | {f"{_FOLDER}{file}": data for file, data in bundle.files().items()})
     path = folder / f"{name}-{hashlib.sha256(content).hexdigest()[:16]}.zip"
     try:

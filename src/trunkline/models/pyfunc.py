@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from trunkline.errors import DatasetError, did_you_mean
+from trunkline.models.answer import answer, fields
 from trunkline.models.bundle import Bundle
 from trunkline.models.runtime import Scorer
 
@@ -27,9 +28,10 @@ class PyFunc:
         self._scorer = Scorer(bundle)
 
     def predict(self, model_input: pd.DataFrame, params: Mapping[str, Any] | None = None) -> pd.DataFrame:
-        """A frame with the column `score`, one probability a row; `params` has no meaning here.
+        """A frame of the answers that the server gives (`answer.py`), a column for each of their names.
 
-        Raises DatasetError for a column that is missing or holds what its field does not take.
+        `params` has no meaning here. Raises DatasetError for a column that is missing or holds what its field does not
+        take.
         """
         import pandas as pd
 
@@ -41,7 +43,11 @@ class PyFunc:
             table = pa.Table.from_pandas(model_input[self._names], preserve_index=False)
         except pa.ArrowException as exc:  # a column of mixed types
             raise DatasetError(f"the input's columns are not of one type each: {exc}") from exc
-        return pd.DataFrame({"score": self._scorer.score(table)}, index=model_input.index)
+        task, scores = self.bundle.signature.task, self._scorer.score(table)
+        if scores.ndim == 1:
+            return pd.DataFrame({"score": scores}, index=model_input.index)
+        told = [answer(task, score) for score in scores.tolist()]
+        return pd.DataFrame(told, columns=list(fields(task)), index=model_input.index)
 
 
 def _load_pyfunc(path: str) -> PyFunc:

@@ -7,21 +7,36 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import date, datetime
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Literal, get_args
 
 from trunkline.errors import DatasetError, IntegrityError, RequestError, did_you_mean
 from trunkline.models.task import BINARY, Task
 
-__all__ = ["Example", "Field", "Kind", "LONGEST_TEXT", "Signature"]
+__all__ = [
+    "Example", "Field", "Kind", "LARGEST_IMAGE", "LONGEST_IMAGE", "LONGEST_TEXT", "LONGEST_VECTOR", "Signature",
+    "WIDE",
+]  # fmt: skip
 
-Kind = Literal["number", "category", "boolean", "datetime"]
-Example = str | float | int | bool | None
+Kind = Literal["number", "category", "boolean", "datetime", "vector", "image"]
+Example = str | float | int | bool | tuple[float | None, ...] | None
+
+WIDE: frozenset[Kind] = frozenset({"vector", "image"})
+"""The kinds that are several columns of the matrix."""
 
 LONGEST_TEXT = 10_000
 """Longest text value of a request, in characters."""
+
+LONGEST_VECTOR = 16_384
+"""Most numbers of a vector."""
+
+LARGEST_IMAGE = 8 << 20
+"""Largest image, in bytes as it comes."""
+
+LONGEST_IMAGE = LARGEST_IMAGE * 4 // 3 + 4
+"""Longest image of a request, in characters of base64."""
 
 # Keyed by the first word of the type's name, as DuckDB's `describe` prints it, in lower case.
 _KIND_OF_TYPE: dict[str, Kind] = {
@@ -32,17 +47,37 @@ _KIND_OF_TYPE: dict[str, Kind] = {
     **dict.fromkeys(("boolean", "bool"), "boolean"),
     **dict.fromkeys(("date", "datetime", "timestamptz", "timestamp"), "datetime"),
     **dict.fromkeys(("timestamp_s", "timestamp_ms", "timestamp_ns"), "datetime"),
+    **dict.fromkeys(("blob", "bytea", "binary", "varbinary"), "image"),
 }
 
 
 @dataclass(frozen=True)
 class Field:
-    """One input column. `example` is a real value of the training part, for documentation and warm-up."""
+    """One input column. `example` is a real value of the training part, for documentation and warm-up.
+
+    `shape` is () for one value a row, (n,) for a vector of up to n numbers, (height, width, channels) for an image.
+    A vector that is not nullable has all n of them.
+    """
 
     name: str
     kind: Kind
     nullable: bool = True
     example: Example = None
+    shape: tuple[int, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain data; a shape that says nothing is left out."""
+        told = {"name": self.name, "kind": self.kind, "nullable": self.nullable, "example": self.example}
+        if isinstance(self.example, tuple):
+            told["example"] = list(self.example)
+        return told | ({"shape": list(self.shape)} if self.shape else {})
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Field:
+        """Of `to_json`'s data. Raises TypeError for anything else."""
+        field = cls(**data)
+        example = tuple(field.example) if isinstance(field.example, list) else field.example
+        return replace(field, example=example, shape=tuple(field.shape))
 
 
 @dataclass(frozen=True)
@@ -94,13 +129,17 @@ class Signature:
 
     def to_json(self) -> dict[str, Any]:
         """The signature as plain data."""
-        return {"inputs": [asdict(field) for field in self.inputs], "target": self.target, "task": self.task.to_json()}
+        return {
+            "inputs": [field.to_json() for field in self.inputs],
+            "target": self.target,
+            "task": self.task.to_json(),
+        }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Signature:
         """The signature of `to_json`'s data. Raises IntegrityError when the data is anything else."""
         try:
-            fields = tuple(Field(**item) for item in data["inputs"])
+            fields = tuple(Field.from_json(item) for item in data["inputs"])
             target, task = data["target"], Task.from_json(data["task"])
         except (KeyError, TypeError) as exc:
             raise IntegrityError(f"signature.json does not hold a signature: {exc}") from exc
@@ -112,7 +151,8 @@ class Signature:
         """Refuse rows that do not fit: RequestError names the field and the row (0-based).
 
         Every input must be there; null is allowed where the field is nullable; a bool or a numeric string is no
-        number; a datetime is ISO 8601 text (UTC where it has no offset).
+        number; a datetime is ISO 8601 text (UTC where it has no offset); a vector is a list of numbers or null, no
+        longer than any in training; an image is base64 text.
         """
         checks, width = self._checks, len(self.inputs)
         for index, row in enumerate(rows):
@@ -137,7 +177,9 @@ class Signature:
         checks = []
         for field in self.inputs:
             plain = _PLAIN[field.kind] | (none if field.nullable else frozenset())
-            checks.append((field.name, plain, _CHECKS[field.kind]))
+            most = field.shape[0] if field.shape else LONGEST_VECTOR
+            check = partial(_check_vector, least=0 if field.nullable or not field.shape else most, most=most)
+            checks.append((field.name, plain, check if field.kind == "vector" else _CHECKS[field.kind]))
         return tuple(checks)
 
     def _missing(self, row: Mapping[str, object], index: int) -> RequestError:
@@ -153,13 +195,14 @@ class Signature:
 
 
 def _kind(name: str, type_name: str) -> Kind:
-    word = re.split(r"[^a-z_]", type_name.strip().lower(), maxsplit=1)[0]
-    if word not in _KIND_OF_TYPE or type_name.endswith("]"):  # `]` ends a list or an array of that type
+    element, *lists = re.split(r"(?=\[\d*\]$)", type_name.strip().lower())  # a list or an array ends in brackets
+    kind = _KIND_OF_TYPE.get(re.split(r"[^a-z_]", element, maxsplit=1)[0])
+    if element.endswith("]") or kind is None or (lists and kind != "number"):
         raise DatasetError(
             f"column {name!r} has type {type_name}, which no model can take",
-            hint="cast it in the dbt model to a number, text, boolean, date or timestamp",
+            hint="cast it in the dbt model to a number, text, boolean, date, timestamp, or a list of numbers",
         )
-    return _KIND_OF_TYPE[word]
+    return "vector" if lists else kind
 
 
 def _refusal(row: Mapping[str, object], name: str, reason: str, index: int) -> RequestError:
@@ -179,6 +222,28 @@ def _check_text(value: object) -> None:
         raise TypeError(f"must be text, not {_shown(value)}")
     if len(value) > LONGEST_TEXT:
         raise ValueError(f"is {len(value)} characters long; at most {LONGEST_TEXT} are taken")
+
+
+def _check_vector(value: object, *, least: int, most: int) -> None:
+    """`least` is 0, or as much as `most` where no number may be missing."""
+    if not isinstance(value, list | tuple):
+        raise TypeError(f"must be a list of numbers, not {_shown(value)}")
+    if not least <= len(value) <= most:
+        wanted = f"exactly {most:,}" if least else f"{most:,} at most"
+        raise ValueError(f"has {len(value):,} numbers; the model takes {wanted}")
+    if not _CELLS.issuperset(map(type, value)):
+        for number in value:
+            if number is not None:
+                _check_number(number)
+    if least and None in value:
+        raise ValueError("has a number that is null: in training there was none")
+
+
+def _check_image(value: object) -> None:
+    if not isinstance(value, str):
+        raise TypeError(f"must be a PNG or JPEG image as base64 text, not {_shown(value)}")
+    if len(value) > LONGEST_IMAGE:
+        raise ValueError(f"is {len(value):,} characters long; at most {LONGEST_IMAGE:,} are taken")
 
 
 def _check_boolean(value: object) -> None:
@@ -206,10 +271,14 @@ _PLAIN: dict[Kind, frozenset[type]] = {
     "category": frozenset(),
     "boolean": frozenset({bool}),
     "datetime": frozenset(),
+    "vector": frozenset(),
+    "image": frozenset(),
 }
+_CELLS = frozenset({float, int, type(None)})
 _CHECKS: dict[Kind, Callable[[object], None]] = {
     "number": _check_number,
     "category": _check_text,
     "boolean": _check_boolean,
     "datetime": _check_datetime,
+    "image": _check_image,
 }

@@ -11,15 +11,24 @@ from typing import Any, Literal, get_args
 
 from trunkline.errors import IntegrityError
 
-__all__ = ["BINARY", "Task", "TaskKind"]
+__all__ = ["BINARY", "DEFAULT_METRICS", "Task", "TaskKind"]
 
 TaskKind = Literal["binary", "multiclass", "regression", "quantile", "custom"]
+
+DEFAULT_METRICS: Mapping[TaskKind, str] = {
+    "binary": "roc_auc",
+    "multiclass": "log_loss",
+    "regression": "rmse",
+    "quantile": "pinball_loss",
+}
+"""What a model is chosen by where it names no metric; a custom one has to."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """`classes` are those of a multi-class target in the order of their probabilities; `quantiles` rise within (0, 1);
-    `outputs` is how many numbers a custom model answers a row.
+    """`classes` are those of a multi-class target in the order of their probabilities, or the two of a binary one that
+    are not 0 and 1 (or false and true): then the score is the probability of the second. `quantiles` rise within
+    (0, 1); `outputs` is how many numbers a custom model answers a row.
 
     >>> Task("quantile", quantiles=(0.1, 0.9)).width
     2

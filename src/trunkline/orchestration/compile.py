@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from importlib import metadata
 from types import MappingProxyType
 from typing import Any
 
@@ -22,6 +21,7 @@ from trunkline.project.files import digests
 from trunkline.project.load import Project
 from trunkline.project.ml import Declared, declarations
 from trunkline.project.sources import SourceUnit, own_code, units
+from trunkline.training.placement import of_fingerprint
 from trunkline.training.steps import train_step
 from trunkline.transform.nodes import Node, load_nodes
 from trunkline.transform.steps import build_step_name, dbt_steps
@@ -107,7 +107,7 @@ def _train(project: Project, declared: Declared, best: Mapping[str, Any] | None)
         code=declared.code,
         versions=_versions("lightgbm", "torch", "onnx", "onnxmltools"),
         params=best,
-        seed=project.config.training.seed,
+        run={"seed": project.config.training.seed, **of_fingerprint(project.config.training)},
         where=f"{project.root / declared.file}:{declared.line}",
     )
 
@@ -134,6 +134,8 @@ def _dataset(project: Project, declared: Declared, nodes: tuple[Node, ...], grap
 
 
 def _versions(*names: str) -> dict[str, str]:
+    from importlib import metadata  # with zipfile, email and sockets: for those that need it
+
     found = {}
     for name in names:
         try:

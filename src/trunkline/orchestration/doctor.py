@@ -19,6 +19,7 @@ from trunkline.project.confined import means
 from trunkline.project.load import Project
 from trunkline.project.references import references
 from trunkline.project.secrets import Secrets
+from trunkline.training.placement import reachable
 
 Level = Literal["ok", "warn", "bad"]
 
@@ -103,6 +104,7 @@ def _project(root: Path, target: str | None) -> Iterator[Finding]:
         compiled = session.compile()
         yield Finding("ok", f"the project compiles to {len(compiled.graph.steps)} steps")
         yield from _ignored(root)
+        yield from _placement(project)
         session.context.registry().versions("trunkline-doctor")
         yield Finding("ok", f"the MLflow registry answers ({_without_password(project.tracking_uri)})")
 
@@ -153,6 +155,23 @@ def _ignored(root: Path) -> Iterator[Finding]:
     lines = file.read_text("utf-8").split() if file.exists() else []
     if not {".trunkline", ".trunkline/", "/.trunkline/"} & set(lines):
         yield Finding("warn", ".trunkline/ is not ignored by git", "echo .trunkline/ >> .gitignore")
+
+
+def _placement(project: Project) -> Iterator[Finding]:
+    """Whether models can be trained where `trunkline.yml` says."""
+    training = project.config.training
+    if training.on == "inline":
+        return
+    address = training.ray.address
+    if not find_spec("ray"):
+        yield Finding("bad", "ray is not installed, and models are to be trained on it", "pip install 'trunkline[ray]'")
+    elif address and not reachable(address):
+        yield Finding(
+            "bad", f"no Ray answers at {address}", "`training: {ray: {address: …}}` of trunkline.yml: docs/ray.md"
+        )
+    else:
+        what = f"the Ray at {address}" if address else "a Ray of each command's own"
+        yield Finding("ok", f"models are trained on {what} (ray {metadata.version('ray')})")
 
 
 def _without_password(uri: str) -> str:

@@ -11,12 +11,18 @@ from pathlib import Path
 from trunkline.datasets.manifest import Manifest, read_manifest
 from trunkline.datasets.run import folder
 from trunkline.datasets.sealed import Standing, open_sealed, standing
-from trunkline.errors import DatasetError, ModelReferenceError, ProjectError
+from trunkline.errors import DatasetError, ModelReferenceError, ProjectError, did_you_mean
+from trunkline.gate.own import own_metric
+from trunkline.gate.policy import goals
+from trunkline.gate.quality import OwnMetric
 from trunkline.gate.run import Contender, GateRequest, GateResult, ServerUrls, run
+from trunkline.gate.subject import common
 from trunkline.models.bundle import Bundle
 from trunkline.models.runtime import Scorer
+from trunkline.models.task import Task
 from trunkline.orchestration.session import Session
 from trunkline.orchestration.versions import Resolved, fetched
+from trunkline.project import yaml
 from trunkline.project.deploy import Deployment
 from trunkline.project.ml import declarations
 from trunkline.registry.protocol import ModelVersion, RunRecord
@@ -41,15 +47,19 @@ def gate(session: Session, deployment: str | None, reference: str | None) -> Gat
     candidate, champion = _contenders(session, spec, reference)
     bundle = fetched(session.project, session.context, candidate)
     rival = fetched(session.project, session.context, champion) if champion else None
+    judged, judged_against = _contender(bundle), _contender(rival) if rival else None
+    task = common(judged.task, judged_against.task if judged_against else None)
     manifest = _manifest(session, spec, bundle)
+    own = _own(session, candidate.name, task)
+    _check_rules(spec, task, own)
     before = standing(session.context, manifest, spec.name, spec.spec.gate.looks)
     look_id, table = open_sealed(
         session.context, manifest, deployment=spec.name, candidate=candidate.uri, sha256=candidate.sha256
     )
     request = GateRequest(
         deployment=spec.name,
-        candidate=_contender(bundle),
-        champion=_contender(rival) if rival else None,
+        candidate=judged,
+        champion=judged_against,
         table=table,
         target=manifest.target,
         policy=spec.spec.gate,
@@ -62,6 +72,7 @@ def gate(session: Session, deployment: str | None, reference: str | None) -> Gat
             "git commit": session.context.git_commit() or "none",
         },
         standing=before,
+        own=own,
     )
     result = run(request, session.context.progress)
     _record(session, manifest, result, look_id)
@@ -119,7 +130,31 @@ def _manifest(session: Session, spec: Deployment, bundle: Resolved) -> Manifest:
 
 def _contender(resolved: Resolved) -> Contender:
     bundle = Bundle.open(resolved.bundle, expect_sha256=resolved.sha256)
-    return Contender(resolved.reference, resolved.sha256, Scorer(bundle), bundle.signature.names)
+    signature = bundle.signature
+    return Contender(resolved.reference, resolved.sha256, Scorer(bundle), signature.names, signature.task)
+
+
+def _own(session: Session, name: str, task: Task) -> OwnMetric | None:
+    """The metric of its own that the model `name` is declared with, if it is declared still."""
+    root = session.project.root
+    declared = next((item for item in declarations(root) if item.kind == "model" and item.name == name), None)
+    if declared is None:
+        return None
+    classes = task.kind in ("binary", "multiclass")
+    return own_metric(root, declared, classes=classes, seed=session.context.seed)
+
+
+def _check_rules(spec: Deployment, task: Task, own: OwnMetric | None) -> None:
+    """Raise `ProjectError` for a rule on a metric that such a model has not: before the look, which is counted."""
+    known = [*([own.name] if own else []), *goals(task)]
+    for name in spec.spec.gate.metrics:
+        if name not in known:
+            raise ProjectError(
+                f"a {task.kind} model has no metric {name!r} at the gate.{did_you_mean(name, known)}",
+                file=spec.file,
+                line=yaml.load(spec.file).line(("gate", "metrics", name)),
+                hint=f"its metrics are: {', '.join(known)}",
+            )
 
 
 @contextmanager

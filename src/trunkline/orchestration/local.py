@@ -6,7 +6,7 @@ import datetime as dt
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any
@@ -17,6 +17,7 @@ from trunkline.graph.graph import Graph
 from trunkline.graph.plan import Plan, Planned
 from trunkline.ledger.ledger import StepEnd
 from trunkline.orchestration.session import Session
+from trunkline.project.lock import locked
 from trunkline.warehouse.protocol import Tagged
 
 RUNNERS = {
@@ -64,25 +65,21 @@ def execute(
 @contextmanager
 def checkout_turn(session: Session, *, sweep: bool = True) -> Iterator[None]:
     """One run at a time in a checkout; what a killed one left half written is swept away before the next begins."""
-    from filelock import FileLock, Timeout
-
     state = session.project.state
-    lock = FileLock(state / "run.lock")
-    try:
-        state.mkdir(exist_ok=True)
-        lock.acquire(timeout=1)
-    except Timeout:
-        session.context.progress("waiting for another run in this checkout")
-        lock.acquire()
-    except OSError as exc:
-        raise EngineError(f"cannot write to {state}: {exc.strerror}", hint="make room, and run it again") from exc
-    try:
+    with ExitStack() as stack:
+        try:
+            state.mkdir(exist_ok=True)
+            try:
+                stack.enter_context(locked(state / "run.lock", 1))
+            except TimeoutError:
+                session.context.progress("waiting for another run in this checkout")
+                stack.enter_context(locked(state / "run.lock"))
+        except OSError as exc:
+            raise EngineError(f"cannot write to {state}: {exc.strerror}", hint="make room, and run it again") from exc
         leftovers = (*state.glob("tmp/*"), *state.glob("datasets/*/.*"), *state.glob("bundles/.*"))
         for leftover in leftovers if sweep else ():
             shutil.rmtree(leftover, ignore_errors=True)
         yield
-    finally:
-        lock.release()
 
 
 class _Execution:
@@ -102,28 +99,29 @@ class _Execution:
         self._outputs = {name: last.output for name, last in session.past.items()}
         self._listen = listen
         self._ended: list[Ended] = []
+        self._started = dt.datetime.now(dt.UTC)
+        self._closed = False  # whether the run is in the ledger as done
         self._failed: set[str] = set(failed)
         self._refresh = refresh
 
     def run(self) -> list[Ended]:
-        started = dt.datetime.now(dt.UTC)
         try:
             while self._todo:
                 self._next()
         except BaseException:
             with suppress(TrunklineError):  # the first error is the one to tell
-                self._close("interrupted", started)
+                self._close("interrupted")
             raise
         if any(ended.error for ended in self._ended):
             with suppress(TrunklineError):
-                self._close("failed", started)
-        else:
-            self._close("done", started)
+                self._close("failed")
+        elif not self._closed:
+            self._close("done")
         return self._ended
 
-    def _close(self, status: str, started: dt.datetime) -> None:
+    def _close(self, status: str) -> None:
         context = self._session.context
-        context.ledger.finish_run(context.run_id, context.target, context.git_commit(), status, started)
+        context.ledger.finish_run(context.run_id, context.target, context.git_commit(), status, self._started)
 
     def _next(self) -> None:
         ready = self._ready()
@@ -212,7 +210,13 @@ class _Execution:
                     finished_at=dt.datetime.now(dt.UTC),
                 )
             )
-        self._session.context.ledger.finish_steps(self._session.context.run_id, ends)
+        context, last = self._session.context, not self._todo and not self._failed
+        context.git_commit()  # it takes its time: not while others wait for their turn
+        with context.ledger.transaction():
+            context.ledger.finish_steps(context.run_id, ends)
+            if last:  # one commit less
+                self._close("done")
+        self._closed = last
 
     def _end(self, ended: Ended) -> None:
         if ended.error or ended.skipped:

@@ -6,7 +6,6 @@ from collections.abc import Callable, Set
 from pathlib import Path
 
 from trunkline.datasets.manifest import FILE
-from trunkline.datasets.run import folder
 from trunkline.datasets.vault import sealed_file
 from trunkline.graph.plan import Past
 from trunkline.graph.step import Step
@@ -22,6 +21,8 @@ def existence(relations: Set[tuple[str, str]], state: Path) -> Callable[[Step, P
             made = output.get("relations") or [output["relation"]] if output.get("relation") else []
             return all((schema.lower(), name.lower()) in relations for schema, name in made)
         if step.kind == "dataset":
+            from trunkline.datasets.run import folder  # with all that makes one: for projects that have some
+
             dataset_id, name = output["dataset_id"], output["name"]
             manifest = folder(state, name, dataset_id) / FILE
             return manifest.exists() and sealed_file(state, name, dataset_id).exists()

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from trunkline.context import StepContext
 from trunkline.errors import EngineError, ProjectError
@@ -18,6 +18,7 @@ from trunkline.warehouse.relation import Relation
 if TYPE_CHECKING:
     from trunkline.models.bundle import Bundle
     from trunkline.models.runtime import Scorer
+    from trunkline.models.task import Task
     from trunkline.orchestration.session import Session
 
 _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -25,12 +26,14 @@ _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 @dataclass(frozen=True)
 class Publication:
-    """A model that is a SQL function. `arguments` are (name, portable SQL type), in order."""
+    """A model that is a SQL function. `arguments` are (name, portable SQL type), in order, `returns` is such a type."""
 
     function: Relation
     arguments: tuple[tuple[str, str], ...]
     reference: str
     sha256: str
+    returns: str = "DOUBLE"
+    task: Task | None = None  # not known of what an earlier command published
 
 
 def publish(session: Session, model: str | None, name: str | None, schema: str | None) -> Publication:
@@ -64,15 +67,19 @@ def publications(ctx: StepContext) -> list[Publication]:
         "publications",
         "qualify row_number() over (partition by schema_name, function_name order by publication_id desc) = 1",
     )
-    return [
-        Publication(
-            Relation(row["schema_name"], row["function_name"]),
-            tuple((name, type_) for name, type_ in row["arguments"]),
-            row["reference"],
-            row["sha256"],
-        )
-        for row in rows
-    ]
+    return [_publication(row) for row in rows]
+
+
+def _publication(row: Mapping[str, Any]) -> Publication:
+    listed = row["arguments"]
+    several = listed if isinstance(listed, Mapping) else {"arguments": listed, "returns": "DOUBLE"}
+    return Publication(
+        Relation(row["schema_name"], row["function_name"]),
+        tuple((name, type_) for name, type_ in several["arguments"]),
+        row["reference"],
+        row["sha256"],
+        several["returns"],
+    )
 
 
 def recall(project: Project, ctx: StepContext) -> None:
@@ -80,11 +87,11 @@ def recall(project: Project, ctx: StepContext) -> None:
     its function is called; then its digest is checked, and it is fetched if this checkout lacks it."""
     if not isinstance(ctx.warehouse, FunctionRecall):
         return
-    from trunkline.models.function import RETURNS, over_arrow
+    from trunkline.models.function import over_arrow
 
     for known in publications(ctx):
         names = [name for name, _ in known.arguments]
-        function = PythonFunction(known.function, known.arguments, RETURNS, source="", handler="")
+        function = PythonFunction(known.function, known.arguments, known.returns, source="", handler="")
         ctx.warehouse.recall_function(function, over_arrow(names, _opener(project, ctx, known)))
 
 
@@ -103,12 +110,13 @@ def _opener(project: Project, ctx: StepContext, known: Publication) -> Callable[
 
 
 def _create(project: Project, ctx: StepContext, bundle: Bundle, reference: str, function: Relation) -> Publication:
-    from trunkline.models.function import arguments, over_arrow
+    from trunkline.models.function import arguments, over_arrow, returns
 
     warehouse = ctx.warehouse
     if not isinstance(warehouse, FunctionHost):
         raise EngineError(f"the {warehouse.name} warehouse runs no Python functions")
-    known = Publication(function, arguments(bundle.signature), reference, bundle.sha256)
+    task, takes = bundle.signature.task, arguments(bundle.signature)
+    known = Publication(function, takes, reference, bundle.sha256, returns(task), task)
     ctx.ledger.prepare()
     ctx.progress(f"making {function}")
     with turn(warehouse):
@@ -121,14 +129,13 @@ def _create(project: Project, ctx: StepContext, bundle: Bundle, reference: str, 
 
 def _packed(project: Project, bundle: Bundle, known: Publication) -> PythonFunction:
     """With all that a warehouse's own Python needs: the bundle and the code that scores it in one file."""
-    from trunkline.models.function import RETURNS
     from trunkline.models.packed import HANDLER, PACKAGES, handler_source, pack
 
     archive = pack(bundle, project.state / "functions", known.function.name)
     return PythonFunction(
         relation=known.function,
         arguments=known.arguments,
-        returns=RETURNS,
+        returns=known.returns,
         source=handler_source(archive, reference=known.reference, sha256=known.sha256),
         handler=HANDLER,
         packages=PACKAGES,
@@ -137,11 +144,12 @@ def _packed(project: Project, bundle: Bundle, known: Publication) -> PythonFunct
 
 
 def _row(known: Publication, ctx: StepContext) -> dict[str, object]:
+    takes = [list(argument) for argument in known.arguments]
     return {
         "publication_id": new_id("publication"),
         "schema_name": known.function.schema,
         "function_name": known.function.name,
-        "arguments": [list(argument) for argument in known.arguments],
+        "arguments": takes if known.returns == "DOUBLE" else {"arguments": takes, "returns": known.returns},
         "reference": known.reference,
         "sha256": known.sha256,
         "who": ctx.who,

@@ -8,8 +8,10 @@ import os
 import subprocess
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import replace
 from functools import cache, cached_property
 from pathlib import Path
+from typing import Any
 
 from trunkline.context import Progress, StepContext
 from trunkline.datasets.vault import vault_key
@@ -22,6 +24,7 @@ from trunkline.orchestration.publishing import recall
 from trunkline.orchestration.state import State, known_state
 from trunkline.project.load import Project, load_project
 from trunkline.project.secrets import Secrets
+from trunkline.registry.outbox import deliver
 from trunkline.registry.protocol import Registry
 from trunkline.transform.dbt import Dbt
 from trunkline.warehouse.protocol import open_warehouse
@@ -34,6 +37,7 @@ class Session:
         self.project = project
         self.dbt = Dbt(project.root, project.target.name, project.target.file.parent, project.target.settings)
         self._progress = progress
+        self._held = contextlib.ExitStack()
 
     @cached_property
     def context(self) -> StepContext:
@@ -56,6 +60,8 @@ class Session:
             threads=project.config.training.threads or len(os.sched_getaffinity(0)),
             experiment=project.config.tracking.experiment or project.name,
             datasets=project.config.datasets,
+            training=project.config.training,
+            head=lambda: self._head,
         )
         recall(project, context)
         return context
@@ -86,8 +92,26 @@ class Session:
         versions = {name: str(last.output.get("version", "")) for name, last in self.past.items()}
         return compile_project(self.project, parse=self.dbt.parse, best=best, kinds=kinds, versions=versions)
 
+    @cached_property
+    def _head(self) -> Mapping[str, Any]:
+        """How this command's own Ray is reached. It starts with the first training, and ends with the command."""
+        import secrets
+
+        from trunkline.project.apart import held_apart
+
+        self._progress("starting Ray")
+        for name in ("bundles", "checkpoints", "ray", "studies"):  # what its processes write to must be there
+            (self.project.state / name).mkdir(parents=True, exist_ok=True)
+        training = self.project.config.training
+        cores = max(len(os.sched_getaffinity(0)), training.ray.workers * training.ray.cpus_per_worker)
+        request = {"cpus": cores, "token": secrets.token_hex(32)}
+        held = held_apart("trunkline.training.ray_head:hold", request, root=self.project.root)
+        found: Mapping[str, Any] = self._held.enter_context(held)
+        return found
+
     def close(self) -> None:
         """Keep the state for the next command, and give the warehouse back."""
+        self._held.close()
         if "context" not in self.__dict__:
             return
         self.refresh()
@@ -110,10 +134,14 @@ class Session:
 
 
 @contextlib.contextmanager
-def open_session(root: Path, target: str | None, progress: Progress, *, complete: bool = True) -> Iterator[Session]:
+def open_session(
+    root: Path, target: str | None, progress: Progress, *, complete: bool = True, on: str | None = None
+) -> Iterator[Session]:
     """Read the project. The process works in the project's folder until the end: profiles name their files relative
-    to it, for dbt as for us. Unless it must be `complete`, source tables may lack their columns."""
+    to it, for dbt as for us. Unless it must be `complete`, source tables may lack their columns. `on` says where models
+    are trained: inline, ray or a cluster's address; None: where `trunkline.yml` says."""
     project = load_project(root, target, complete=complete)
+    project = replace(project, config=project.config.with_training(project.config.training.placed(on)))
     with contextlib.chdir(root):
         session = Session(project, progress)
         try:
@@ -145,6 +173,9 @@ def _registry(project: Project) -> Callable[[], Registry]:
         from trunkline.registry.mlflow import MlflowRegistry
 
         local = project.tracking_uri.startswith("sqlite:///")
-        return MlflowRegistry(Path(project.tracking_uri.removeprefix("sqlite:///")) if local else project.tracking_uri)
+        uri = Path(project.tracking_uri.removeprefix("sqlite:///")) if local else project.tracking_uri
+        registry = MlflowRegistry(uri)
+        deliver(project.state / "outbox", registry)
+        return registry
 
     return open_registry

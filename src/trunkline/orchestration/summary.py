@@ -23,7 +23,7 @@ class SourceCounts:
 
 @dataclass(frozen=True)
 class Summary:
-    """What a project's ledger says. `leaderboard` rows are those of the last `compare` of each model."""
+    """What a project's ledger says. `leaderboard` rows are those of the last `compare` of each model, the best of each first."""
 
     sources: tuple[SourceCounts, ...]
     nodes: int
@@ -55,22 +55,25 @@ def summarise(session: Session) -> Summary:
         {**row, "model": step.partition(":")[2]}
         for step, last in past.items()
         if step.startswith("compare:")
-        for row in last.output["rows"]
+        for row in _best_first(last.output)
     ]
     ledger = session.context.ledger
     verdicts = ledger.read("verdicts", "qualify row_number() over (partition by deployment order by look_id desc) = 1")
     versions = ledger.read("versions", "order by version_id")
-    predictions = ledger.read("predictions", "limit 1")
     return Summary(
         sources=tuple(_sources(session)),
         nodes=sum(step.startswith("build:") for step in past),
         tests=sum(int(last.output["tests"]) for step, last in past.items() if step.startswith("test:")),
         datasets=tuple(dict(last.output) for step, last in past.items() if step.startswith("dataset:")),
-        leaderboard=tuple(sorted(rows, key=lambda row: -row["value"])),
+        leaderboard=tuple(rows),
         versions=tuple({k: v[k] for k in ("model", "reference", "params", "metrics")} for v in versions),
         verdicts=tuple({k: v for k, v in row.items() if k != "decided_at"} for row in verdicts),
-        predictions=_count(session) if predictions else 0,
+        predictions=_predictions(session),
     )
+
+
+def _best_first(compared: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return sorted(compared["rows"], key=lambda row: row["value"], reverse=compared.get("rising", True))
 
 
 def _sources(session: Session) -> list[SourceCounts]:
@@ -88,6 +91,9 @@ def _sources(session: Session) -> list[SourceCounts]:
     return list(found.values())
 
 
-def _count(session: Session) -> int:
-    table = session.context.ledger.table("predictions")
-    return int(session.context.warehouse.query(f"select count(*) from {table}")[0][0])
+def _predictions(session: Session) -> int:
+    ledger, warehouse = session.context.ledger, session.context.warehouse
+    place = ledger.relation("predictions")
+    if (place.schema, place.name) not in warehouse.relations():
+        return 0
+    return int(warehouse.query(f"select count(*) from {ledger.table('predictions')}")[0][0])

@@ -20,21 +20,29 @@ from trunkline.project.confined import unreadable
 from trunkline.project.hidden import hidden_paths, open_environ
 
 _PATIENCE_SECONDS = 5.0
+_LONGEST = 20  # characters of a folder
 
 
 def run_apart(
-    job: str, request: Mapping[str, Any], *, root: Path, hear: Callable[[Any], None] = lambda what: None
+    job: str,
+    request: Mapping[str, Any],
+    *,
+    root: Path,
+    hear: Callable[[Any], None] = lambda what: None,
+    sealed: bool = False,
 ) -> Any:
     """Call `job` ("module:function" of ours) with `request` and a function to tell things by, in a child process.
 
     Request, what is told (it comes to `hear`) and result are JSON. The child works in `root`, ends with this process,
     and is ended when this function is left. An error of the tree comes back as itself; `TrainingError` if the child
-    ended otherwise, after a traceback on stderr.
+    ended otherwise, after a traceback on stderr. With `sealed`, the child may write only into a folder that goes
+    with it: what it is given of the test part cannot be kept for a training.
     """
     with tempfile.TemporaryDirectory(prefix="trunkline-") as scratch, unreadable(), _child(root, scratch) as child:
         hidden = [str(path) for path in hidden_paths(root)]
         with contextlib.suppress(BrokenPipeError):  # it has ended: what it left tells why
-            child.requests.write(json.dumps({"job": job, "hidden": hidden, "request": dict(request)}).encode() + b"\n")
+            whole = {"job": job, "hidden": hidden, "only": scratch if sealed else None, "request": dict(request)}
+            child.requests.write(json.dumps(whole).encode() + b"\n")
         for message in child.messages():
             if "tell" in message:
                 hear(message["tell"])
@@ -43,6 +51,35 @@ def run_apart(
             else:
                 return message["result"]
         raise _ended(child.process.wait())
+
+
+@contextlib.contextmanager
+def held_apart(job: str, request: Mapping[str, Any], *, root: Path) -> Iterator[Any]:
+    """Call `job` as `run_apart` does, and go on with the first thing it tells while it lasts; it is ended then.
+
+    The folder `request["scratch"]`, which is its own, is there for it and goes with it. Its errors are those of
+    `run_apart`.
+    """
+    folder = tempfile.TemporaryDirectory(prefix="tl-", dir=_short_folder(), ignore_cleanup_errors=True)
+    with folder as scratch, unreadable(), _child(root, scratch) as child:
+        hidden = [str(path) for path in hidden_paths(root)]
+        whole = {"job": job, "hidden": hidden, "request": {**request, "scratch": scratch}}
+        with contextlib.suppress(BrokenPipeError):
+            child.requests.write(json.dumps(whole).encode() + b"\n")
+        message = next(child.messages(), None)
+        if message is None:
+            raise _ended(child.process.wait())
+        if "error" in message:
+            raise _error(message["error"])
+        try:
+            yield message["tell"]
+        finally:
+            child.process.terminate()
+
+
+def _short_folder() -> str | None:
+    """Where temporary folders have short names: a path of a Unix socket has 107 characters at most."""
+    return None if len(tempfile.gettempdir()) <= _LONGEST or not os.path.isdir("/tmp") else "/tmp"
 
 
 class _Child:

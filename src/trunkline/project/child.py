@@ -41,7 +41,8 @@ def main(arguments: list[str]) -> int:
     try:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         request = json.loads(_line(requests))
-        confine([Path(path) for path in request["hidden"]])
+        only = request.get("only")  # where a job that gets sealed rows may write
+        confine([Path(path) for path in request["hidden"]], only=Path(only) if only else None)
         threading.Thread(target=_watch, args=(requests,), daemon=True).start()
         say("result", _job(request["job"])(request["request"], lambda what: say("tell", what)))
     except KeyboardInterrupt:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 
 from trunkline.project import yaml
+
+ADDRESS = r"^[A-Za-z0-9_.-]+:\d{1,5}$"
+"""A Ray cluster's: that of its head's store, which `ray start --head` prints (`HOST:6379`)."""
 
 
 class Tracking(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -18,11 +21,42 @@ class Tracking(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     experiment: str | None = None
 
 
+_AtLeastOne = Annotated[int, msgspec.Meta(ge=1)]
+_NotNegative = Annotated[int, msgspec.Meta(ge=0)]
+
+
+class Ray(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How training uses Ray. `workers` fit one model together; a search has as many trials at once as there is room.
+
+    Without `address` (`HOST:6379`, on a node of the cluster) each command has a Ray of its own on this machine.
+    `storage` is a folder or URL that all nodes see, for parts, code and checkpoints: not needed where they see the
+    project's folder. `restarts` is how often a fit goes on after a worker died.
+    """
+
+    address: Annotated[str, msgspec.Meta(pattern=ADDRESS)] | None = None
+    workers: _AtLeastOne = 1
+    cpus_per_worker: _AtLeastOne = 1
+    gpus_per_worker: _NotNegative = 0
+    storage: str | None = None
+    restarts: _NotNegative = 3
+
+
 class Training(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Defaults of training. `threads` 0 means all cores."""
+    """Defaults of training. `threads` 0 means all cores; `device` auto means a GPU where there is one."""
 
     seed: int = 1
     threads: int = 0
+    on: Literal["inline", "ray"] = "inline"
+    device: Annotated[str, msgspec.Meta(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
+    ray: Ray = Ray()
+
+    def placed(self, on: str | None) -> Training:
+        """With `--on`: `inline`, `ray`, or the address of a Ray cluster; None changes nothing."""
+        if on is None:
+            return self
+        if on in ("inline", "ray"):
+            return msgspec.structs.replace(self, on=on)
+        return msgspec.structs.replace(self, on="ray", ray=msgspec.structs.replace(self.ray, address=on))
 
 
 class Datasets(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -35,12 +69,26 @@ class Datasets(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     storage: dict[str, Any] = {}
 
 
+class Search(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where the trials of `tune` are kept: a journal in this checkout, or a database that many machines share.
+
+    `storage` is the address of a PostgreSQL database, by reference (`env:SEARCH_DATABASE`): it holds a password.
+    """
+
+    storage: str | None = None
+
+
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The whole file."""
 
     tracking: Tracking = Tracking()
     training: Training = Training()
     datasets: Datasets = Datasets()
+    search: Search = Search()
+
+    def with_training(self, training: Training) -> Config:
+        """The same but for training."""
+        return msgspec.structs.replace(self, training=training)
 
 
 def read_config(root: Path) -> Config:

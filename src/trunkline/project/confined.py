@@ -27,6 +27,7 @@ _CREATE, _ADD, _RESTRICT = 444, 445, 446  # system calls, the same numbers on ev
 _WRITE_FILE, _READ_FILE, _REFER, _TRUNCATE = 1 << 1, 1 << 2, 1 << 13, 1 << 14
 _CHANGE_FOLDER = sum(1 << bit for bit in range(4, 13))  # remove and make entries of every kind
 _OF_FILES = _WRITE_FILE | _READ_FILE | _TRUNCATE
+_NETWORK, _TCP = 4, 3  # the first version that knows it; to bind and to connect
 _OLDEST = 2  # version 1 refuses every move between two folders
 _PR_SET_NO_NEW_PRIVS, _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE = 38, 1, 4
 # CAP_SYS_MODULE, _RAWIO, _PTRACE, _ADMIN, _BOOT, CAP_MKNOD, CAP_PERFMON, CAP_BPF (linux/capability.h)
@@ -40,18 +41,21 @@ def means() -> Means:
     return "landlock" if _version() >= _OLDEST else "audit hook"
 
 
-def confine(hidden: Iterable[Path], by: Means | None = None) -> None:
+def confine(hidden: Iterable[Path], by: Means | None = None, *, only: Path | None = None) -> None:
     """Refuse `hidden`: files, and folders with all in them, whether they are there yet or not.
 
     Folders above a hidden one can be listed, but nothing can be made, moved or removed right in them, and what appears
-    there later is refused too. To be called before there is a second thread. Raises `OSError` where the kernel refuses
-    to refuse.
+    there later is refused too. With `only`, nothing at all is written but in that folder, and no TCP connection is made
+    (by Landlock from Linux 6.7): what this process reads stays in it. To be called before there is a second thread.
+    Raises `OSError` where the kernel refuses to refuse.
     """
     paths = _outermost(hidden)
     if (by or means()) == "landlock":
-        _landlock(paths)
-    else:
-        sys.addaudithook(_hook(paths))
+        _landlock(paths, only)
+        return
+    sys.addaudithook(_hook(paths))
+    if only is not None:
+        sys.addaudithook(_writing_hook(only))
 
 
 def beside(hidden: Iterable[Path]) -> Iterator[Path]:
@@ -75,16 +79,19 @@ def _outermost(hidden: Iterable[Path]) -> frozenset[Path]:
 # -- Landlock
 
 
-def _landlock(hidden: frozenset[Path]) -> None:
+def _landlock(hidden: frozenset[Path], only: Path | None) -> None:
     handled = _OF_FILES | _CHANGE_FOLDER | _REFER
     if _version() < 3:
         handled &= ~_TRUNCATE
-    attributes = struct.pack("=Q", handled)
+    quiet = only is not None and _version() >= _NETWORK
+    attributes = struct.pack("=QQ", handled, _TCP) if quiet else struct.pack("=Q", handled)
     rules = _system_call(_CREATE, attributes, len(attributes), 0)
     try:
         for path in beside(hidden):
             with contextlib.suppress(FileNotFoundError, PermissionError):  # it has gone, or was never ours to open
-                _allow(rules, path, handled)
+                _allow(rules, path, handled if only is None else _READ_FILE)
+        for path in () if only is None else (only, Path(os.devnull)):
+            _allow(rules, path, handled)
         _prctl(_PR_SET_NO_NEW_PRIVS, 1)
         _disarm()
         _system_call(_RESTRICT, rules, 0)
@@ -186,6 +193,27 @@ def _hook(hidden: frozenset[Path]) -> Any:
                 raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), text)
 
     return refuse
+
+
+def _writing_hook(only: Path) -> Any:
+    folder = frozenset({Path(os.path.realpath(only))})
+
+    def refuse(event: str, arguments: tuple[Any, ...]) -> None:
+        if event in _STARTS:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        opened = event == "open" and isinstance(arguments[2], int) and arguments[2] & _WRITES
+        if not (opened or event in _CHANGES):
+            return
+        for text in _texts(arguments[: 1 if opened else 2]):
+            if text != os.devnull and not _is_in(text, folder):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), text)
+
+    return refuse
+
+
+_WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+_CHANGES = ("os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.link", "os.symlink", "os.truncate", "sqlite3.connect")
+_STARTS = ("subprocess.Popen", "os.exec", "os.posix_spawn", "os.system", "socket.connect")  # what no hook would follow
 
 
 def _is_in(text: str, hidden: frozenset[Path]) -> bool:

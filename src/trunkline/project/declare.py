@@ -12,9 +12,10 @@ from trunkline.project import probes
 from trunkline.project.boundary import caller
 from trunkline.project.split import GroupSplit, RollingSplit, Split, TimeSplit
 
-__all__ = ["Checkpoint", "Choice", "Dataset", "Model", "Source", "Trial", "model", "source"]
+__all__ = ["Checkpoint", "Choice", "Dataset", "Metric", "Model", "Source", "Trial", "model", "source"]
 
 _TASKS = ("binary", "multiclass", "regression")
+_OBJECTIVES = ("latency_us", "size_kb", "train_seconds")
 Choice = TypeVar("Choice", None, bool, int, float, str)
 
 
@@ -39,7 +40,8 @@ class Dataset:
 
     `groups` maps a group's name to its columns, in the order in which `compare` adds them up. `time` is when a row's
     prediction is made; splits by time need it, and rows are kept in its order. `task` is told by the target's type and
-    values: booleans, 0 and 1, and text are classes, as are up to 50 different integers; other numbers are regressed on.
+    values: booleans, 0 and 1, and text are classes, as are up to 50 different integers; other numbers are regressed on,
+    as are lists of them.
     """
 
     relation: str
@@ -127,33 +129,86 @@ class Dataset:
 
 
 @dataclass(frozen=True)
+class Metric:
+    """A metric of the user's own: `function(y, score)` of outcomes and scores (NumPy arrays), and its direction.
+
+    `y` is 0 and 1, the place of the class, or the number; [n, k] where the target is a list. `score` is [n], or [n, k]
+    with a column for each class, quantile or output.
+
+    >>> cost = Metric("cost", lambda y, score: float(abs(y - score).mean()), higher_is_better=False)
+    """
+
+    name: str
+    function: Callable[[Any, Any], float]
+    _: KW_ONLY
+    higher_is_better: bool
+    file: Path = field(default_factory=lambda: caller()[0], compare=False, repr=False)
+    line: int = field(default_factory=lambda: caller()[1], compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if not (isinstance(self.name, str) and self.name.isidentifier()):
+            raise self._error(f"name={self.name!r}", "a word of letters, digits and underscores, such as 'cost'")
+        if not callable(self.function):
+            raise self._error(f"function={self.function!r}", "a function of y and score that gives a number")
+        if not isinstance(self.higher_is_better, bool):
+            raise self._error(f"higher_is_better={self.higher_is_better!r}", "True or False")
+
+    def _error(self, what: str, hint: str) -> ProjectError:
+        return ProjectError(f"tl.Metric({what})", file=self.file, line=self.line, hint=hint)
+
+    def to_json(self) -> dict[str, Any]:
+        """Name and direction; the function is found again where the file is run."""
+        return {"name": self.name, "higher_is_better": self.higher_is_better}
+
+
+@dataclass(frozen=True)
 class Model:
-    """A model function with what it is trained on and how it is measured."""
+    """A model function with what it is trained on and how it is measured. `metric` None is the task's own."""
 
     name: str
     build: Callable[[Trial], Any]
     dataset: Dataset
-    metric: str
+    metric: str | Metric | None
     first: Mapping[str, Any]
     file: Path
     line: int
+    quantiles: tuple[float, ...] = ()
+    objectives: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """The declaration as plain data, without the function."""
-        return {"name": self.name, "dataset": self.dataset.name, "metric": self.metric, "first": dict(self.first)}
+        """The declaration as plain data, without functions."""
+        return {
+            "name": self.name,
+            "dataset": self.dataset.name,
+            "metric": self.metric.to_json() if isinstance(self.metric, Metric) else self.metric,
+            "first": dict(self.first),
+            "quantiles": list(self.quantiles),
+            "objectives": list(self.objectives),
+        }
 
 
 def model(
-    *, dataset: Dataset, metric: str = "roc_auc", first: Mapping[str, Any] | None = None, name: str | None = None
+    *,
+    dataset: Dataset,
+    metric: str | Metric | None = None,
+    quantiles: Sequence[float] = (),
+    objectives: Sequence[str] = (),
+    first: Mapping[str, Any] | None = None,
+    name: str | None = None,
 ) -> Callable[[Callable[[Trial], Any]], Model]:
     """Declare the decorated function as a model.
 
-    The function gets a trial and returns an estimator. `metric` is maximised or minimised by its own nature;
-    `first` holds the parameters to begin with (else the first choice, or the middle of the range).
+    The function gets a trial and returns an estimator. `metric` is maximised or minimised by its own nature; left out,
+    it is the task's: roc_auc, log_loss, rmse or pinball_loss. `quantiles` of a numeric target are learned in place of
+    its mean. `objectives` are weighed beside the metric in a search: latency_us, size_kb, train_seconds. `first` holds
+    the parameters to begin with (else the first choice, or the middle of the range).
     """
     if not isinstance(dataset, Dataset):
-        file, line = caller()
-        raise ProjectError(f"@tl.model(dataset=…) wants a tl.Dataset, not {dataset!r}", file=file, line=line)
+        raise _refused(f"dataset={dataset!r}", "a tl.Dataset")
+    if not isinstance(metric, str | Metric | None):
+        raise _refused(f"metric={metric!r}", 'a name such as "roc_auc", or tl.Metric("name", function, …)')
+    levels = _levels(quantiles)
+    _check_objectives(objectives)
 
     def declare(build: Callable[[Trial], Any]) -> Model:
         code = build.__code__
@@ -165,9 +220,39 @@ def model(
             first=dict(first or {}),
             file=Path(code.co_filename),
             line=code.co_firstlineno,
+            quantiles=levels,
+            objectives=tuple(objectives),
         )
 
     return declare
+
+
+def _levels(quantiles: Sequence[float]) -> tuple[float, ...]:
+    """Rising quantiles within (0, 1)."""
+    wanted = "numbers between 0 and 1 that rise, such as (0.1, 0.5, 0.9)"
+    if isinstance(quantiles, str) or not isinstance(quantiles, Sequence):
+        raise _refused(f"quantiles={quantiles!r}", wanted)
+    if not all(isinstance(level, float) and 0 < level < 1 for level in quantiles):
+        raise _refused(f"quantiles={quantiles!r}", wanted)
+    if list(quantiles) != sorted(set(quantiles)):
+        raise _refused(f"quantiles={quantiles!r}", wanted)
+    return tuple(quantiles)
+
+
+def _check_objectives(objectives: Sequence[str]) -> None:
+    if isinstance(objectives, str):
+        raise _refused(f"objectives={objectives!r}", f"a list, such as [{objectives!r}]")
+    for index, objective in enumerate(objectives):
+        if objective not in _OBJECTIVES:
+            close = did_you_mean(str(objective), _OBJECTIVES)
+            raise _refused(f"objectives=[…, {objective!r}]", f"of {', '.join(_OBJECTIVES)}.{close}")
+        if objective in objectives[:index]:
+            raise _refused(f"objectives={list(objectives)!r}", "each one once")
+
+
+def _refused(what: str, wanted: str) -> ProjectError:
+    file, line = caller()
+    return ProjectError(f"@tl.model({what}) wants {wanted}", file=file, line=line)
 
 
 @dataclass(frozen=True)

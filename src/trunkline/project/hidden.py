@@ -49,10 +49,11 @@ def hidden_paths(root: Path, environ: Mapping[str, str] = os.environ) -> tuple[P
 
 
 def open_environ(root: Path, environ: Mapping[str, str]) -> dict[str, str]:
-    """The environment for training code: without the vault's key, what the profile and the sources take from it, and
-    what clients of warehouses and object stores look for."""
+    """The environment for training code: without the vault's key, what profile, sources and trunkline.yml take from it,
+    and what clients of warehouses and object stores look for."""
     folders = dbt_paths(root)["model-paths"] if _is_project(root) else ()
-    files = [*_profiles(root, environ), *(file for folder in folders for file in folder.rglob("*.y*ml"))]
+    files = [*_profiles(root, environ), root / "trunkline.yml"]
+    files += [file for folder in folders for file in folder.rglob("*.y*ml")]
     texts = [file.read_text("utf-8", errors="replace") for file in files if file.is_file()]
     named = {one or other for text in texts for one, other in _NAMED.findall(text)} - _NEEDED
     return {

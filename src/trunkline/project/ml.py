@@ -18,7 +18,7 @@ from trunkline.project.declare import Dataset, Model
 from trunkline.project.files import write_atomic
 from trunkline.project.hidden import CLOSED
 
-_FORMAT = 3
+_FORMAT = 4
 
 
 @dataclass(frozen=True)

@@ -71,6 +71,7 @@ def _build(loader: Any, node: yaml.Node, place: Place, lines: dict[Place, int], 
         result: dict[Key, Any] = {}
         for key_node, value_node in node.value:
             key = loader.construct_object(key_node)
+            key = key_node.value if isinstance(key, bool) else key  # YAML 1.1 reads `on`, `off`, `yes`, `no` as those
             line = key_node.start_mark.line + 1
             if not isinstance(key, str | int):
                 raise ProjectError(f"a key must be a word, not {key!r}", file=path, line=line)

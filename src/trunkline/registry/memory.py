@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import threading
 import uuid
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -40,15 +40,41 @@ class MemoryRegistry:
         self.runs: dict[str, RunRecord] = {}
         self.files: dict[str, dict[str, bytes]] = {}
         self._models: dict[str, _Model] = {}
+        self._keys: dict[tuple[str, str], str] = {}
         self._lock = threading.RLock()
 
     def log_run(self, run: RunRecord) -> str:
         """See `Registry.log_run`. Artifacts are not copied."""
+        if run.key:
+            return self.log_runs([run])[0]
         run_id = uuid.uuid4().hex
         with self._lock:
             self.runs[run_id] = run
             for child in run.children:
                 self.log_run(child)
+        return run_id
+
+    def log_runs(self, runs: Sequence[RunRecord]) -> list[str]:
+        """See `Registry.log_runs`."""
+        with self._lock:
+            return [self._log(run) for run in runs]
+
+    def _log(self, run: RunRecord) -> str:
+        key = (run.experiment, run.key)
+        run_id = self._keys.get(key) if run.key else None
+        if run_id is None:
+            run_id = self._keys[key] = uuid.uuid4().hex
+            self.runs[run_id] = replace(run, children=(), artifacts=None)
+        elif self.runs[run_id].status == "RUNNING" or run.status == "RUNNING":
+            known = self.runs[run_id]
+            self.runs[run_id] = replace(
+                known,
+                metrics={**known.metrics, **run.metrics},
+                curves={**known.curves, **run.curves},
+                tags={**known.tags, **run.tags},
+                status=run.status,
+                ended_at=run.ended_at,
+            )
         return run_id
 
     def register(

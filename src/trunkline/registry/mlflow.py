@@ -9,6 +9,7 @@ MLflow is imported when a registry is opened (1 to 2 s); making a new SQLite fil
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
 import json
 import logging
@@ -17,9 +18,11 @@ import shutil
 import sqlite3
 import tempfile
 import threading
+import uuid
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -28,7 +31,8 @@ from urllib.parse import quote, unquote, urlsplit
 
 from trunkline.errors import EngineError, ModelReferenceError, TransientError
 from trunkline.registry.files import appearing, check_digests, digests
-from trunkline.registry.mlmodel import BUNDLE_PATH, batches, input_columns, milliseconds
+from trunkline.registry.mlflow_bulk import Row, insert_runs, known_runs, sql_store
+from trunkline.registry.mlmodel import BUNDLE_PATH, batches, input_columns, milliseconds, output_columns
 from trunkline.registry.protocol import ModelVersion, RunRecord
 from trunkline.registry.reference import (
     check_alias,
@@ -65,6 +69,7 @@ _DEFAULTS = {
 }
 _LOADER = "trunkline.models.pyfunc"
 _FILES_TAG = "trunkline.files"
+_KEY_TAG = "trunkline.key"
 _PASSING = {"TEMPORARILY_UNAVAILABLE", "DEADLINE_EXCEEDED", "REQUEST_LIMIT_EXCEEDED", "RESOURCE_EXHAUSTED", "ABORTED"}
 _NOT_ALLOWED = {"UNAUTHENTICATED", "CUSTOMER_UNAUTHORIZED", "PERMISSION_DENIED"}
 _ABSENT = {"RESOURCE_DOES_NOT_EXIST", "NOT_FOUND"}
@@ -94,27 +99,86 @@ class MlflowRegistry:
 
     def log_run(self, run: RunRecord) -> str:
         """See `Registry.log_run`. Each run takes three calls, and one for each further 900 points of its curves."""
+        if run.key:
+            return self.log_runs([run])[0]
         return self._log_run(run, self._experiment(run.experiment), run.parent_run_id)
 
     def _log_run(self, run: RunRecord, experiment_id: str, parent_run_id: str | None) -> str:
-        from mlflow.entities import Metric, Param
-
         started, ended = milliseconds(run.started_at), milliseconds(run.ended_at)
-        tags = {**run.tags, "mlflow.source.name": "trunkline"}
-        if parent_run_id is not None:
-            tags["mlflow.parentRunId"] = parent_run_id
+        tags = _tags(run, parent_run_id)
         made = self._call(lambda: self._client.create_run(experiment_id, started, tags, run.name))
         run_id: str = made.info.run_id
-        for params, points in batches(run):
-            metrics = [Metric(name, value, ended, step) for name, step, value in points]
-            listed = [Param(name, value) for name, value in params]
-            self._call(partial(self._client.log_batch, run_id, metrics, listed))
+        self._log_points(run_id, run, ended)
         if run.artifacts is not None:
             self._call(partial(self._client.log_artifacts, run_id, str(run.artifacts)))
         for child in run.children:
             self._log_run(child, experiment_id, run_id)
-        self._call(lambda: self._client.set_terminated(run_id, run.status, ended))
+        self._end(run_id, run.status, ended)
         return run_id
+
+    def _log_points(self, run_id: str, run: RunRecord, ended: int) -> None:
+        from mlflow.entities import Metric, Param
+
+        for params, points in batches(run):
+            metrics = [Metric(name, value, ended, step) for name, step, value in points]
+            listed = [Param(name, value) for name, value in params]
+            self._call(partial(self._client.log_batch, run_id, metrics, listed))
+
+    def _end(self, run_id: str, status: str, ended: int) -> None:
+        if status == "RUNNING":
+            self._call(lambda: self._client.update_run(run_id, status=status))
+        else:
+            self._call(lambda: self._client.set_terminated(run_id, status, ended))
+
+    def log_runs(self, runs: Sequence[RunRecord]) -> list[str]:
+        """See `Registry.log_runs`. One transaction where this process writes the database; else three calls a run."""
+        store = sql_store(self._client)
+        if store is None:
+            return [self._send(run) for run in runs]
+        wanted = [(self._run_id(run), run) for run in runs]
+        known = self._call(lambda: known_runs(store, [run_id for run_id, _ in wanted]))
+        new = [
+            Row(run_id, self._experiment(run.experiment), run, _tags(run, run.parent_run_id))
+            for run_id, run in wanted
+            if run_id not in known
+        ]
+        first = {
+            row.run_id: row for row in reversed(new)
+        }  # one that comes twice at once is made, then brought up to date
+        self._call(lambda: insert_runs(store, list(first.values())))
+        for run_id, run in wanted:
+            if run_id not in first or first[run_id].run is not run:
+                self._update(self._call(partial(self._client.get_run, run_id)), run)
+        return [run_id for run_id, _ in wanted]
+
+    def _run_id(self, run: RunRecord) -> str:
+        """An id that follows from the key: the database itself refuses to take a run twice."""
+        return hashlib.sha256(f"{run.experiment}\n{run.key}".encode()).hexdigest()[:32] if run.key else uuid.uuid4().hex
+
+    def _send(self, run: RunRecord) -> str:
+        known = self._find_key(run) if run.key else None
+        if known is None:
+            return self._log_run(run, self._experiment(run.experiment), run.parent_run_id)
+        self._update(known, run)
+        return str(known.info.run_id)
+
+    def _update(self, known: Run, run: RunRecord) -> None:
+        """Bring a run that was recorded before up to date; one that is over stays as it is."""
+        from mlflow.entities import RunTag
+
+        if known.info.status != "RUNNING" and run.status != "RUNNING":
+            return
+        run_id, ended = known.info.run_id, milliseconds(run.ended_at)
+        missing = {name: value for name, value in run.params.items() if name not in known.data.params}
+        self._log_points(run_id, replace(run, params=missing), ended)
+        tags = [RunTag(name, value) for name, value in run.tags.items()]
+        self._call(lambda: self._client.log_batch(run_id, tags=tags))
+        self._end(run_id, run.status, ended)
+
+    def _find_key(self, run: RunRecord) -> Run | None:
+        query = f"tags.`{_KEY_TAG}` = '{run.key}'"
+        found = self._call(lambda: self._client.search_runs([self._experiment(run.experiment)], query, max_results=1))
+        return found[0] if found else None
 
     def _experiment(self, name: str) -> str:
         if name not in self._experiments:
@@ -318,6 +382,16 @@ class MlflowRegistry:
                     os.environ["MLFLOW_TRACKING_URI"] = inherited
 
 
+def _tags(run: RunRecord, parent_run_id: str | None) -> dict[str, str]:
+    """A run's tags and those that say where it belongs."""
+    tags = {**run.tags, "mlflow.source.name": "trunkline"}
+    if parent_run_id is not None:
+        tags["mlflow.parentRunId"] = parent_run_id
+    if run.key:
+        tags[_KEY_TAG] = run.key
+    return tags
+
+
 def _quiet_process() -> None:
     """MLflow's settings, before MLflow is imported, and its import, without what it warns about itself."""
     os.environ.update(_FIXED)
@@ -420,13 +494,18 @@ def _save_model(
 def _signature(bundle_dir: Path) -> ModelSignature:
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, DataType, Schema, TensorSpec
-    from mlflow.types.schema import AnyType
+    from mlflow.types.schema import AnyType, Array, Map
 
+    numbers: dict[str, Array | Map] = {"doubles": Array(DataType.double), "map": Map(DataType.double)}
     columns: list[ColSpec | TensorSpec] = [
         ColSpec(AnyType() if kind == "any" else DataType[kind], name)
         for name, kind in input_columns(bundle_dir / "signature.json")
     ]
-    return ModelSignature(inputs=Schema(columns), outputs=Schema([ColSpec(DataType.double, "score")]))
+    told: list[ColSpec | TensorSpec] = [
+        ColSpec(numbers[kind] if kind in numbers else DataType[kind], name)
+        for name, kind in output_columns(bundle_dir / "signature.json")
+    ]
+    return ModelSignature(inputs=Schema(columns), outputs=Schema(told))
 
 
 def _version(made: MlflowVersion, metrics: Mapping[str, float]) -> ModelVersion:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from trunkline.registry.protocol import RunRecord
 
@@ -19,7 +20,7 @@ _POINTS = 900
 
 # `double` would refuse a frame whose column happens to hold whole numbers only, and `datetime` one with time zones: the
 # bundle's own encoder takes both, and checks more than MLflow can.
-_TYPES = {"number": "any", "category": "string", "boolean": "boolean", "datetime": "any"}
+_TYPES = {"number": "any", "category": "string", "boolean": "boolean"}
 
 
 def input_columns(signature_file: Path) -> list[tuple[str, str]]:
@@ -33,7 +34,21 @@ def _type(field: dict[str, object]) -> str:
     # A category may be a code: MLflow would refuse a column of integers that is declared as text.
     if field["kind"] == "category" and example is not None and not isinstance(example, str):
         return "any"
-    return _TYPES[str(field["kind"])]
+    return _TYPES.get(str(field["kind"]), "any")
+
+
+def output_columns(signature_file: Path) -> list[tuple[str, str]]:
+    """Name and type ("double", "string", "doubles" for a list, "map" for numbers by name) of each column of a frame of
+
+    predictions: those of `models/answer.py`, row by row.
+    """
+    task: Any = json.loads(signature_file.read_bytes())["task"]
+    kind = task if isinstance(task, str) else task["kind"]
+    if kind == "multiclass":
+        return [("class", "string"), ("probabilities", "map")]
+    if kind == "quantile":
+        return [(f"q{100 * quantile:g}", "double") for quantile in task["quantiles"]]
+    return [("scores", "doubles")] if kind == "custom" else [("score", "double")]
 
 
 def batches(run: RunRecord) -> Iterator[tuple[Sequence[tuple[str, str]], Sequence[Point]]]:

@@ -8,17 +8,19 @@ from datetime import datetime
 from pathlib import Path
 from typing import Literal, Protocol
 
-Status = Literal["FINISHED", "FAILED", "KILLED"]
+Status = Literal["FINISHED", "FAILED", "KILLED", "RUNNING"]
 Curve = Sequence[tuple[int, float]]
 
 
 @dataclass(frozen=True)
 class RunRecord:
-    """One thing that was done and is over: a training, a search, a look at the test part.
+    """One thing that was done: a training, a search, a look at the test part; over, unless its status is RUNNING.
 
     `metrics` are the final numbers, `curves` numbers by step (of epochs, of trials); a name stands in one of them only.
     `artifacts` is a folder whose whole content is kept with the run. `children` are runs of their own (the trials of a
     search), shown under this one; their `parent_run_id` is not read. Times are aware; None means now.
+
+    A run with a `key` is recorded once, however often it is sent: `Registry.log_runs`.
     """
 
     experiment: str
@@ -33,6 +35,7 @@ class RunRecord:
     started_at: datetime | None = None
     ended_at: datetime | None = None
     status: Status = "FINISHED"
+    key: str = ""
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,14 @@ class Registry(Protocol):
 
     def log_run(self, run: RunRecord) -> str:
         """Record `run` and its children; returns the run's id. The experiment is made if there is none of that name."""
+        ...
+
+    def log_runs(self, runs: Sequence[RunRecord]) -> list[str]:
+        """Record many runs in few calls, all in order; their ids. Their `children` and `artifacts` are not taken.
+
+        A run whose `key` is known in its experiment keeps its id and its params. If it is over it stays as it is,
+        unless it comes as RUNNING again; else metrics, curves, tags, status and end are those that come.
+        """
         ...
 
     def register(

@@ -16,11 +16,12 @@ from dataclasses import dataclass, field
 from importlib.metadata import version
 from math import isfinite
 from pathlib import Path
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 import orjson
 
 from trunkline.errors import RequestError, did_you_mean
+from trunkline.models.answer import answer, headline, is_finite
 from trunkline.models.bundle import Bundle
 from trunkline.models.runtime import Scorer
 from trunkline.serving.answers import JSON_HEADERS, Answer, Refusal, json_answer
@@ -82,6 +83,8 @@ class Application:
         self._service = service
         self._bundle = bundle
         self._scorer = scorer
+        self._task = bundle.signature.task
+        self._single = self._task.kind in ("binary", "regression")  # one number a row: the short way
         self._reader = RequestReader(bundle.signature, service.limits)
         self._ids = PredictionIds()
         self._tail = b',"model":%s,"sha256":%s}' % (orjson.dumps(service.reference), orjson.dumps(bundle.sha256))
@@ -216,7 +219,10 @@ class Application:
             ids, scores = self._score(batch, at)
         except RequestError as error:
             raise refusal_of(error) from error
-        predictions = [{"score": score, "prediction_id": id_} for id_, score in zip(ids, scores, strict=True)]
+        if self._single:
+            predictions = [{"score": score, "prediction_id": id_} for id_, score in zip(ids, scores, strict=True)]
+        else:
+            predictions = [{**told, "prediction_id": id_} for id_, told in zip(ids, scores, strict=True)]
         return Answer(200, JSON_HEADERS, b'{"predictions":%s%s' % (orjson.dumps(predictions), self._tail))
 
     def _invocations(self, scope: Scope, body: bytes) -> Answer:
@@ -228,21 +234,29 @@ class Application:
         except RequestError as error:
             raise refusal_of(error) from error
         # `prediction_ids` is ours; MLflow's clients read `predictions` only.
-        answer = {"predictions": [{"score": score} for score in scores], "prediction_ids": ids}
-        return Answer(200, JSON_HEADERS, orjson.dumps(answer))
+        predictions = [{"score": score} for score in scores] if self._single else scores
+        return Answer(200, JSON_HEADERS, orjson.dumps({"predictions": predictions, "prediction_ids": ids}))
 
-    def _score(self, batch: Batch, at: float) -> tuple[list[str], list[float]]:
-        """Ids and probabilities of the rows; logged before anybody is answered. `at`: when the body was there."""
+    def _score(self, batch: Batch, at: float) -> tuple[list[str], list[Any]]:
+        """Ids of the rows, and their scores, or their answers where a score is several numbers; logged before anybody
+
+        is answered. `at`: when the body was there.
+        """
         if not batch.rows:
             return [], []
-        scores = self._scorer.score_rows(batch.rows)
-        if not all(map(isfinite, scores)):
-            row = next(i for i, score in enumerate(scores) if not isfinite(score))
+        scores: list[Any] = self._scorer.score_rows(batch.rows)
+        if not all(map(isfinite if self._single else is_finite, scores)):
+            row = next(i for i, score in enumerate(scores) if not is_finite(score))
             raise RequestError("the model gives no finite score for these values; is one of them huge?", row=row)
         ids = self._ids.take(len(scores))
+        told = None if self._single else [answer(self._task, score) for score in scores]
         latency_us = max(0, round((time.time() - at) * 1e6))
-        self._spool.append(Scored(ids, batch.logged, scores, batch.keys, at, latency_us))
-        return ids, scores
+        if told is None:
+            self._spool.append(Scored(ids, batch.logged, scores, batch.keys, at, latency_us))
+            return ids, scores
+        single = [headline(self._task, score) for score in scores]
+        self._spool.append(Scored(ids, batch.logged, single, batch.keys, at, latency_us, told))
+        return ids, told
 
 
 async def read_body(protocol: HTTPProtocol, length: int | None, limit: int) -> bytes:

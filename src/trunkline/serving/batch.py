@@ -20,19 +20,22 @@ from typing import TYPE_CHECKING, Any
 from trunkline.context import StepContext
 from trunkline.errors import DatasetError, EngineError, did_you_mean
 from trunkline.ledger.ids import new_id
+from trunkline.models.answer import LIST, columns
 from trunkline.models.signature import Signature
-from trunkline.warehouse.protocol import ArrowReader, Records
+from trunkline.models.task import Task
+from trunkline.warehouse.protocol import ArrowReader, FunctionHost, Records
 from trunkline.warehouse.relation import Relation
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
     import pyarrow as pa
 
     from trunkline.models.bundle import Bundle
 
 __all__ = ["BatchRequest", "BatchResult", "score_here", "score_in_warehouse"]
 
-_OWN = (
-    ("score", "DOUBLE"),
+_OF_BATCH = (
     ("model", "VARCHAR"),
     ("sha256", "VARCHAR"),
     ("scored_at", "TIMESTAMP WITH TIME ZONE"),
@@ -105,7 +108,10 @@ class _Batch:
         self._request, self._bundle, self._ctx = request, bundle, ctx
         self._clock, self._scored_at, self._id = time.perf_counter(), ctx.now(), new_id("batch")
         self.records: Records = ctx.warehouse
-        self.columns = ((request.key, _checked_columns(request, bundle, ctx)), *_OWN)
+        self._task = bundle.signature.task
+        # a warehouse without lists keeps several numbers as JSON
+        told = [(name, self.records.several() if type_ == LIST else type_) for name, type_ in columns(self._task)]
+        self.columns = ((request.key, _checked_columns(request, bundle, ctx)), *told, *_OF_BATCH)
         _check_output(request, self.columns, ctx)
         ctx.ledger.prepare()
 
@@ -142,27 +148,33 @@ class _Batch:
         """The statement that scores them where they are, and its parameters. `function` is of plain identifiers."""
         warehouse, key = self._ctx.warehouse, self._ctx.warehouse.quote(self._request.key)
         call = f"{function}({self._listed([*self._bundle.signature.names])})"
+        rows = f"select {key}, {call} as told from {self._from()}"
+        assert isinstance(warehouse, FunctionHost)
+        told = ", ".join(_told_sql(self._task, warehouse))
         return (
             f"insert into {warehouse.sql(self._request.output)} ({self._listed([name for name, _ in self.columns])}) "
-            f"select {key}, {call}, ?, ?, ?, ? from {self._from()}"
+            f"select {key}, {told}, ?, ?, ?, ? from ({rows}) scored"
         ), self._values
 
     def write_scores(self, reader: pa.RecordBatchReader, scorer: Any, file: Path, total: int) -> None:
         """Score batch by batch, into a Parquet file of the output's columns."""
+        import numpy as np
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        own = {"DOUBLE": pa.float64(), "VARCHAR": pa.string()}
-        types = [reader.schema.types[0], *(own.get(type_, pa.timestamp("us", tz="UTC")) for _, type_ in _OWN)]
+        own = {"DOUBLE": pa.float64(), "VARCHAR": pa.string(), LIST: pa.list_(pa.float64())}
+        told = [own[type_] for _, type_ in columns(self._task)]
+        of_batch = [own.get(type_, pa.timestamp("us", tz="UTC")) for _, type_ in _OF_BATCH]
+        types = [reader.schema.types[0], *told, *of_batch]
         schema = pa.schema(list(zip((name for name, _ in self.columns), types, strict=True)))
         done = 0
         with pq.ParquetWriter(file, schema, compression="zstd") as out, _workers(self._ctx.threads) as each:
             for batch in reader:
                 pieces = [batch.slice(start, _PIECE) for start in range(0, len(batch), _PIECE)]
-                scores = [pa.array(part) for part in each(lambda piece: scorer.score_columns(_inputs(piece)), pieces)]
-                same = [pa.repeat(pa.scalar(v, t), len(batch)) for v, t in zip(self._values, types[2:], strict=True)]
-                score = pa.chunked_array(scores, pa.float64())
-                out.write_table(pa.table([batch.column(0), score, *same], schema=schema))
+                scores = list(each(lambda piece: scorer.score_columns(_inputs(piece)), pieces))
+                answers = _told(self._task, np.concatenate(scores)) if scores else [pa.array([], t) for t in told]
+                same = [pa.repeat(pa.scalar(v, t), len(batch)) for v, t in zip(self._values, of_batch, strict=True)]
+                out.write_table(pa.table([batch.column(0), *answers, *same], schema=schema))
                 done += len(batch)
                 self._ctx.progress(f"scoring {self._request.source}", min(1.0, done / max(1, total)))
 
@@ -226,6 +238,12 @@ def _checked_columns(request: BatchRequest, bundle: Bundle, ctx: StepContext) ->
 
 def _check_output(request: BatchRequest, columns: tuple[tuple[str, str], ...], ctx: StepContext) -> None:
     """Raise `DatasetError` if the output is there and is something else than a table of such scores."""
+    taken = [name for name, _ in columns[1:] if name.lower() == request.key.lower()]
+    if taken:
+        raise DatasetError(
+            f"the key {request.key!r} has the name of a column of every table of scores",
+            hint="rename the key in the dbt model, or score a view that does",
+        )
     there = {name.lower(): type_ for name, type_ in ctx.warehouse.columns(request.output)}
     if not there:
         return
@@ -236,6 +254,39 @@ def _check_output(request: BatchRequest, columns: tuple[tuple[str, str], ...], c
                 f"{request.output} has {has}: it is no table of scores by {request.key!r}",
                 hint=f"name another with --into, or `drop table {request.output}` if it can go",
             )
+
+
+def _told(task: Task, scores: npt.NDArray[np.float64]) -> list[pa.Array]:
+    """Scores [n] or [n, k] as the columns that `models.answer.columns` names. What is not finite is null in a list."""
+    import numpy as np
+    import pyarrow as pa
+
+    if scores.ndim == 1:
+        return [pa.array(scores)]
+    if task.kind == "quantile":
+        return [pa.array(np.ascontiguousarray(column)) for column in scores.T]
+    rows, width = scores.shape
+    flat = pa.array(scores.ravel(), mask=~np.isfinite(scores.ravel()))
+    several = pa.ListArray.from_arrays(pa.array(np.arange(rows + 1, dtype=np.int32) * width), flat)
+    if task.kind == "custom":
+        return [several]
+    likely = scores.argmax(axis=1)
+    return [pa.array(scores[np.arange(rows), likely]), pa.array(task.classes).take(pa.array(likely)), several]
+
+
+def _told_sql(task: Task, warehouse: FunctionHost) -> list[str]:
+    """The same columns as SQL, from the column `told` that holds what the function gave."""
+    if task.width is None:
+        return ["told"]
+    each = [warehouse.number("told", place) for place in range(task.width)]
+    if task.kind == "quantile":
+        return each
+    if task.kind == "custom":
+        return ["told"]
+    most = f"greatest({', '.join(each)})"
+    names = (name.replace("'", "''") for name in task.classes)
+    cases = " ".join(f"when {number} then '{name}'" for number, name in zip(each, names, strict=True))
+    return [most, f"case {most} {cases} end", "told"]
 
 
 def _inputs(piece: pa.RecordBatch) -> list[pa.ChunkedArray]:

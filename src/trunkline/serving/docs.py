@@ -8,7 +8,7 @@ from pathlib import Path
 
 from trunkline.models.signature import Field, Signature
 from trunkline.serving.answers import Answer
-from trunkline.serving.openapi import KEY_HEADER, example_row
+from trunkline.serving.openapi import KEY_HEADER, answered, example_row
 
 # The page may run its own inline script and talk to its own server, nothing else.
 _POLICY = (
@@ -25,12 +25,15 @@ def docs_page(signature: Signature, reference: str, deployment: str, sha256: str
         "reference": html.escape(reference),
         "sha256": html.escape(sha256),
         "sha256_short": html.escape(sha256[:12]),
+        "answered": answered(signature),
         "target": html.escape(signature.target),
         "count": str(len(signature.inputs)),
         "fields": "\n".join(_control(i, field) for i, field in enumerate(signature.inputs)),
         "example": html.escape(json.dumps({"rows": [example_row(signature)]}, indent=2, ensure_ascii=False)),
         "key_header": KEY_HEADER,
-        "data": _script_data({"fields": [[field.name, field.kind] for field in signature.inputs]}),
+        "data": _script_data(
+            {"fields": [[field.name, field.kind] for field in signature.inputs], "task": signature.task.kind}
+        ),
     }
     page = Path(__file__).with_name("docs.html").read_text("utf-8")
     for name, value in parts.items():
@@ -59,6 +62,8 @@ def _control(index: int, field: Field) -> str:
 def _shown(example: object) -> str:
     if isinstance(example, float) and example.is_integer() and abs(example) < 1e15:
         return str(int(example))
+    if isinstance(example, list | tuple):  # a vector
+        return json.dumps(example)
     return "" if example is None else str(example)
 
 

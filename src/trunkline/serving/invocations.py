@@ -21,7 +21,7 @@ _ONE_OF = f"The input must be a JSON dictionary with exactly one of the input fi
 
 def read_invocation(body: bytes, signature: Signature, limits: Limits) -> Batch:
     """The rows of `body`. Raises `RequestError` or `Refusal`."""
-    document = _parse(body, limits)
+    document = _parse(body, limits, signature)
     if not isinstance(document, dict):
         raise Refusal(400, f"{_ONE_OF}. Received a {type(document).__name__}.")
     given = [name for name in FORMATS if name in document]
@@ -33,7 +33,7 @@ def read_invocation(body: bytes, signature: Signature, limits: Limits) -> Batch:
     if given[0] == "dataframe_split":
         rows = _split(value, names, limits)
     elif isinstance(value, dict) and given[0] != "dataframe_records":
-        rows = _from_columns(value, limits)
+        rows = _from_columns(value, frozenset(f.name for f in signature.inputs if f.kind == "vector"), limits)
     else:
         rows = checked_objects(value, given[0], limits)
     known = frozenset(names)
@@ -57,9 +57,9 @@ def mlflow_answer(refusal: Refusal) -> Answer:
     return json_answer({"error_code": "BAD_REQUEST", "message": refusal.error}, status=status)
 
 
-def _parse(body: bytes, limits: Limits) -> Any:
+def _parse(body: bytes, limits: Limits, signature: Signature) -> Any:
     try:
-        return parse_json(body, limits)
+        return parse_json(body, limits, signature)
     except Refusal:
         # MLflow's own client writes NaN for a missing number, which is not JSON.
         if b"NaN" not in body:
@@ -98,12 +98,19 @@ def _split(value: object, names: Sequence[str], limits: Limits) -> list[Row]:
     return [dict(zip(columns, row, strict=True)) for row in data]
 
 
-def _from_columns(columns: dict[str, Any], limits: Limits) -> list[Row]:
-    """Column-wise values, `{"a": [1, 2], "b": [3, 4]}`; plain values are one row."""
-    lists = {name: values if isinstance(values, list) else [values] for name, values in columns.items()}
+def _from_columns(columns: dict[str, Any], vectors: frozenset[str], limits: Limits) -> list[Row]:
+    """Column-wise values, `{"a": [1, 2], "b": [3, 4]}`; plain values are one row. `vectors` are lists themselves."""
+    lists = {name: values if _is_column(values, name in vectors) else [values] for name, values in columns.items()}
     lengths = {len(values) for values in lists.values()}
     if len(lengths) > 1:
         raise Refusal(400, f"The columns have different lengths: { ({name: len(v) for name, v in lists.items()}) }.")
     if lengths and max(lengths) > limits.rows:
         raise too_many_rows(max(lengths), limits)
     return [dict(zip(lists, row, strict=True)) for row in zip(*lists.values(), strict=True)]
+
+
+def _is_column(values: object, of_vectors: bool) -> bool:
+    """Whether these are the values of several rows. A list of numbers is one vector, not many."""
+    if not isinstance(values, list):
+        return False
+    return not of_vectors or not values or any(isinstance(value, list) for value in values)

@@ -8,8 +8,15 @@ from trunkline.models.signature import Field, Signature
 
 KEY_HEADER = "x-prediction-key"
 
-_TYPES = {"number": "number", "category": "string", "boolean": "boolean", "datetime": "string"}
 _Json = dict[str, Any]
+_FIELDS: dict[str, _Json] = {
+    "number": {"type": "number"},
+    "category": {"type": "string"},
+    "boolean": {"type": "boolean"},
+    "datetime": {"type": "string", "format": "date-time"},
+    "vector": {"type": "array", "items": {"type": ["number", "null"]}},
+    "image": {"type": "string", "contentEncoding": "base64", "description": "A PNG or JPEG file in base64"},
+}
 
 
 def example_row(signature: Signature) -> dict[str, object]:
@@ -17,10 +24,21 @@ def example_row(signature: Signature) -> dict[str, object]:
     return {field.name: field.example for field in signature.inputs}
 
 
+def answered(signature: Signature) -> str:
+    """What a model answers a row, to be followed by the name of the target: `the probability of`."""
+    return {
+        "binary": "the probability of",
+        "multiclass": "the class of",
+        "regression": "the value of",
+        "quantile": "quantiles of",
+        "custom": "several numbers for",
+    }[signature.task.kind]
+
+
 def openapi(signature: Signature, reference: str, deployment: str) -> _Json:
     """The document (OpenAPI 3.1) as plain data."""
     description = (
-        f"Scores rows with `{reference}`: the probability of `{signature.target}`. "
+        f"Scores rows with `{reference}`: {answered(signature)} `{signature.target}`. "
         "Every prediction is logged under its `prediction_id`."
     )
     return {
@@ -97,29 +115,49 @@ def _response(description: str, schema: str) -> _Json:
 
 def _schemas(signature: Signature) -> _Json:
     text, error = {"type": "string"}, {"error": {"type": "string"}, "hint": {"type": ["string", "null"]}}
-    probability = {"type": "number", "minimum": 0, "maximum": 1, "description": f"Probability of {signature.target}"}
     where = {"field": {"type": ["string", "null"]}, "row": {"type": ["integer", "null"], "description": "From 0"}}
     keys = {"type": ["string", "integer", "null"], "description": "Your own keys of the rows, as many as rows"}
-    prediction = _object({"score": probability, "prediction_id": {"type": "string", "format": "uuid"}})
-    score = _object({"score": probability})
+    told = _answer(signature)
+    prediction = _object({**told, "prediction_id": {"type": "string", "format": "uuid"}})
     return {
         "Row": _object({field.name: _field(field) for field in signature.inputs}, closed=True),
         "Rows": _object(
             {"rows": _array({"$ref": "#/components/schemas/Row"}), "keys": _array(keys)}, ["rows"], closed=True
         ),
         "Predictions": _object({"predictions": _array(prediction), "model": text, "sha256": text}),
-        "Invocation": _object({"predictions": _array(score), "prediction_ids": _array(text)}),
+        "Invocation": _object({"predictions": _array(_object(told)), "prediction_ids": _array(text)}),
         "Error": _object(error, ["error"]),
         "FieldError": _object({**error, **where}, ["error"]),
         "MlflowError": _object({"error_code": text, "message": text}),
     }
 
 
+def _answer(signature: Signature) -> _Json:
+    """The properties of an answer to a row (`models/answer.py`)."""
+    task, target = signature.task, signature.target
+    number, share = {"type": "number"}, {"type": "number", "minimum": 0, "maximum": 1}
+    if task.kind == "binary":
+        what = f"{target} is {task.classes[1]}" if task.classes else ""
+        return {"score": {**share, "description": f"Probability that {what}" if what else f"Probability of {target}"}}
+    if task.kind == "regression":
+        return {"score": {**number, "description": f"Value of {target}"}}
+    if task.kind == "multiclass":
+        named = {"type": "string", "enum": list(task.classes), "description": f"The most probable class of {target}"}
+        each = _object(dict.fromkeys(task.classes, share), closed=True)
+        return {"class": named, "probabilities": {**each, "description": "The probability of each class"}}
+    if task.kind == "quantile":
+        said = zip(task.names, task.quantiles, strict=True)
+        return {name: {**number, "description": f"Quantile {at:g} of {target}"} for name, at in said}
+    bounds = {"minItems": task.outputs, "maxItems": task.outputs} if task.outputs is not None else {}
+    return {"scores": {**_array(number), **bounds, "description": f"What the model says of {target}"}}
+
+
 def _field(field: Field) -> _Json:
-    name = _TYPES[field.kind]
-    schema: _Json = {"type": [name, "null"] if field.nullable else name}
-    if field.kind == "datetime":
-        schema["format"] = "date-time"
+    schema = dict(_FIELDS[field.kind])
+    if field.nullable:
+        schema["type"] = [schema["type"], "null"]
+    if field.kind == "vector" and field.shape:
+        schema["maxItems"] = field.shape[0]
     if field.example is not None:
         schema["examples"] = [field.example]
     return schema

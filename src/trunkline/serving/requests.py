@@ -20,7 +20,8 @@ from trunkline.serving.answers import Refusal
 
 Row = Mapping[str, object]
 
-# What the quick way takes of each kind: nothing that `Signature.check_rows` would refuse.
+# What the quick way takes of each kind: nothing that `Signature.check_rows` would refuse. Kinds that are not here take
+# the thorough way: what they hold is checked value by value.
 _TEXT = Annotated[str, msgspec.Meta(max_length=LONGEST_TEXT)]
 _TYPES: Mapping[str, Any] = {"number": float, "category": _TEXT, "boolean": bool, "datetime": _TEXT}
 _SHAPE = 'send {"rows": [{field: value, …}, …]} or one row {field: value, …}'
@@ -100,7 +101,7 @@ class RequestReader:
         return sum(text.count(":") for text in (*texts, *(keys or ())) if text)
 
     def _read_thorough(self, body: bytes) -> Batch:
-        document = parse_json(body, self._limits)
+        document = parse_json(body, self._limits, self._signature)
         if not isinstance(document, dict):
             raise Refusal(400, f"the body is a JSON {_json_name(document)}, not an object", hint=_SHAPE)
         refuse_duplicates(body)
@@ -120,9 +121,10 @@ class RequestReader:
         return checked_objects(document["rows"], "rows", self._limits)
 
 
-def parse_json(body: bytes, limits: Limits) -> Any:
+def parse_json(body: bytes, limits: Limits, signature: Signature) -> Any:
     """`body` as plain data. Raises `Refusal` (400, or 413 for more arrays and objects than any allowed request has)."""
-    if body.count(b"{") + body.count(b"[") > 2 * limits.rows + 64:
+    vectors = sum(field.kind == "vector" for field in signature.inputs)
+    if body.count(b"{") + body.count(b"[") > (2 + vectors) * limits.rows + 64:
         raise too_many_rows(None, limits)  # before the parser makes millions of objects of them
     try:
         return orjson.loads(body)
@@ -195,7 +197,9 @@ def _json_name(value: object) -> str:
 
 
 def _quick_decoders(fields: Sequence[Field]) -> tuple[msgspec.json.Decoder[Any], msgspec.json.Decoder[Any]] | None:
-    """Typed decoders of one bare row and of `{"rows": …}`, or None where a field name does not lend itself to it."""
+    """Typed decoders of one bare row and of `{"rows": …}`, or None where a field does not lend itself to it."""
+    if any(field.kind not in _TYPES for field in fields):
+        return None
     types: list[tuple[str, Any]] = [
         (f"f{i}", _TYPES[field.kind] | None if field.nullable else _TYPES[field.kind]) for i, field in enumerate(fields)
     ]

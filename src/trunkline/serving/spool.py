@@ -48,19 +48,32 @@ class Record(msgspec.Struct, frozen=True, gc=False):
     sha256: str
     key: str | None
     row: object
-    score: float
+    score: float | None
     latency_us: int
+
+
+class Told(Record, frozen=True, gc=False):
+    """A line of a model that answers several numbers: `answer` is what was answered, `score` the number that stands
+
+    for it, if there is one.
+    """
+
+    answer: object
 
 
 class Scored(msgspec.Struct, frozen=True):
-    """The rows of one request, answered at `at` (Unix seconds) after `latency_us`; the sequences have one length."""
+    """The rows of one request, answered at `at` (Unix seconds) after `latency_us`; the sequences have one length.
+
+    `answers` is what was answered where that is more than the score.
+    """
 
     ids: Sequence[str]
     rows: Sequence[object]
-    scores: Sequence[float]
+    scores: Sequence[float | None]
     keys: Sequence[str | None] | None
     at: float
     latency_us: int
+    answers: Sequence[object] | None = None
 
 
 @dataclass(frozen=True)
@@ -173,8 +186,13 @@ class SpoolWriter:
         at, latency_us = datetime.fromtimestamp(scored.at, UTC), scored.latency_us
         deployment, model, sha256 = self._deployment, self._model, self._sha256
         keys = scored.keys or [None] * len(scored.ids)
-        for prediction_id, key, row, score in zip(scored.ids, keys, scored.rows, scored.scores, strict=True):
-            yield Record(prediction_id, at, deployment, model, sha256, key, row, score, latency_us)
+        rows = zip(scored.ids, keys, scored.rows, scored.scores, strict=True)
+        if scored.answers is None:
+            for prediction_id, key, row, score in rows:
+                yield Record(prediction_id, at, deployment, model, sha256, key, row, score, latency_us)
+            return
+        for (prediction_id, key, row, score), told in zip(rows, scored.answers, strict=True):
+            yield Told(prediction_id, at, deployment, model, sha256, key, row, score, latency_us, told)
 
     def _rotate(self) -> None:
         if self._file is None or (not self._file.rows and not self._closing):

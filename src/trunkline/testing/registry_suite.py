@@ -222,6 +222,16 @@ class RegistrySuite:
         run = a_run(params=many, curves=curve, children=trials, artifacts=tmp_path / "artifacts")
         assert registry.log_run(run) != registry.log_run(a_run())
 
+    def test_many_runs_are_recorded_at_once_and_those_with_a_key_once(self, registry: Registry, name: str) -> None:
+        (study,) = registry.log_runs([a_run(name="study", key=name, status="RUNNING")])
+        many = [a_run(name=f"trial {i}", key=f"{name}/{i}", parent_run_id=study) for i in range(5)]
+        ids = registry.log_runs(many)
+        assert len({*ids, study}) == 6
+        assert registry.log_runs([*many[3:], a_run(key=f"{name}/5", parent_run_id=study)])[:2] == ids[3:]
+        assert registry.log_runs([a_run(name="study", key=name, metrics={"best": 0.8})]) == [study]
+        assert registry.log_run(a_run(key=name)) == study
+        assert registry.log_runs([a_run(), a_run()])[0] != registry.log_runs([a_run()])[0]  # no key: runs of their own
+
     def test_threads_get_versions_of_their_own(self, registry: Registry, name: str, bundle: Path) -> None:
         _register(registry, name, bundle)
         with ThreadPoolExecutor(4) as pool:

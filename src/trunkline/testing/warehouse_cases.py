@@ -44,6 +44,7 @@ def run(df):
 
 run._sf_vectorized_input = pandas.DataFrame
 """
+BOTH = TWICE_AND.replace("df[0] * 2 + df[1]", "pandas.Series([[float(a), float(n)] for a, n in zip(df[0], df[1])])")
 AT = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
 
 CASTS: Mapping[str, tuple[Mapping[str, Any], Sequence[str]]] = {  # by type: texts and their values, texts that are none
@@ -234,6 +235,13 @@ def twice_and(a: Any, n: Any) -> Any:
     import pyarrow.compute as pc
 
     return pc.add(pc.multiply(a, 2.0), pc.cast(n, "double"))
+
+
+def both(a: Any, n: Any) -> Any:
+    """The Arrow side of the function `both`."""
+    import pyarrow as pa
+
+    return pa.array([[x, float(y)] for x, y in zip(a.to_pylist(), n.to_pylist(), strict=True)], pa.list_(pa.float64()))
 
 
 def ids_of(batch: Batch) -> list[int]:

@@ -545,6 +545,25 @@ class WarehouseSuite(Suite):
         rows = "(select 1 as id, 1.5 as a, 3 as n union all select 2, null, 3)"
         assert warehouse.query(f"select {name}(a, n) from {rows} r order by id") == [(6.0,), (None,)]
 
+    @needs(FunctionHost, Records)
+    def test_functions_may_give_several_numbers(self, warehouse: Warehouse, schema: str) -> None:
+        """a Python function's several numbers are read one by one, and kept whole"""
+        assert isinstance(warehouse, FunctionHost)
+        assert isinstance(warehouse, Records)
+        function = PythonFunction(
+            Relation(schema, "both"), cases.ARGUMENTS, "DOUBLE[]", cases.BOTH, "run", packages=("pandas",)
+        )
+        warehouse.create_function(function, cases.both)
+        kept = Relation(schema, "kept")
+        warehouse.create(kept, (("numbers", warehouse.several()),))
+        said = f"(select {warehouse.sql(function.relation)}(1.5, 3) as told) r"
+        each = ", ".join(warehouse.number("told", place) for place in (0, 1))
+        assert warehouse.query(f"select {each} from {said}") == [(1.5, 3.0)]
+        warehouse.execute(f"insert into {warehouse.sql(kept)} select told from {said}")
+        ((numbers,),) = warehouse.query(f"select * from {warehouse.sql(kept)}")
+        assert (json.loads(numbers) if isinstance(numbers, str) else numbers) == [1.5, 3.0]
+        assert warehouse.columns(kept) == [("numbers", warehouse.several())]
+
     @needs(FunctionHost, FunctionRecall)
     def test_functions_are_given_to_another_connection(
         self, warehouse: Warehouse, other: Warehouse, schema: str

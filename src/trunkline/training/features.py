@@ -2,28 +2,70 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import replace
-from datetime import date
-from decimal import Decimal
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from trunkline.datasets.batches import Order, Span, encoded_bytes, in_memory
-from trunkline.datasets.feed import Encoded, Part, TablePart, Target, whole
+from trunkline.datasets.batches import Order, encoded_bytes, in_memory
+from trunkline.datasets.feed import Encoded, Part, Stretch, TablePart, whole
 from trunkline.datasets.memory import free_memory
-from trunkline.errors import DatasetError, TrainingError, did_you_mean
+from trunkline.errors import DatasetError, did_you_mean
+from trunkline.models.encoder import Encoder
 from trunkline.models.fitting import Fitting
 from trunkline.models.signature import Signature
+from trunkline.project.declare import Metric
+from trunkline.training.examples import with_examples
+from trunkline.training.goals import check_unseen, goal, target_of
 from trunkline.training.metrics import metric_named
 from trunkline.training.protocol import Matrix, Streamed, TrainingData
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
     import pyarrow as pa
 
-__all__ = ["prepare"]
+__all__ = ["Learned", "learn", "prepare", "rows_of"]
+
+
+@dataclass(frozen=True)
+class Learned:
+    """What one pass over the training part taught: the encoder, the signature with its task (the classes) and examples,
+
+    and whether each column of the matrix has a missing number. With it, many processes load their own rows alike.
+    """
+
+    encoder: Encoder
+    signature: Signature
+    missing: tuple[bool, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain data."""
+        return {
+            "encoder": self.encoder.to_json(),
+            "signature": self.signature.to_json(),
+            "missing": list(self.missing),
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Learned:
+        """Of `to_json`'s data."""
+        encoder, signature = Encoder.from_json(data["encoder"]), Signature.from_json(data["signature"])
+        return cls(encoder, signature, tuple(data["missing"]))
+
+
+def learn(train: pa.Table | Part, validation: pa.Table | Part, signature: Signature, *, min_count: int = 20) -> Learned:
+    """One pass over the training part and a look at the validation part's target. Errors are those of `prepare`."""
+    learned, held_out = _part(train), _part(validation)
+    for name, part in {"training": learned, "validation": held_out}.items():
+        _check(part, signature.target, name)
+    fitting = Fitting(signature, min_count=min_count)
+    task = goal(_heard(learned, signature, fitting), signature, "training")
+    check_unseen(
+        (rows.column(0) for rows in held_out.read(whole(held_out), [signature.target])), signature.target, task
+    )
+    encoder, missing = fitting.encoder(), fitting.missing()
+    told = with_examples(replace(signature, task=task), encoder, missing, learned)
+    return Learned(encoder, told, missing)
 
 
 def prepare(
@@ -31,36 +73,40 @@ def prepare(
     validation: pa.Table | Part,
     signature: Signature,
     *,
-    metric: str = "roc_auc",
+    metric: str | Metric | None = None,
     min_count: int = 20,
     memory: int | None = None,
+    learned: Learned | None = None,
 ) -> TrainingData:
-    """Fit the encoder on `train` and encode both parts; inputs without an example get one from the training part.
+    """Fit the encoder on `train`, unless it was `learned` already, and encode both parts.
 
-    The training part is streamed if it takes more than `memory` bytes encoded (half of what is free, if not given).
-    Raises DatasetError for a column that is missing or of another kind, a part without rows and a target that is null
-    or not 0 and 1; TrainingError for an unknown metric and a part with one class only.
+    `signature.task` says what is to be learned; classes and the number of outputs come from the training part, as do
+    examples of inputs. The training part is streamed if it takes more than `memory` bytes encoded (half of what is
+    free, if not given). Raises DatasetError for a column that is missing or of another kind, a part without rows, a
+    target that is null, not finite, no class, or of another type than the task; TrainingError for an unknown metric
+    and a part whose target has one value only.
     """
-    measured = metric_named(metric)
-    learned, held_out = _part(train), _part(validation)
-    for name, part in {"training": learned, "validation": held_out}.items():
-        _check(part, signature.target, name)
-    fitting = Fitting(signature, min_count=min_count)
-    y = _labels(_heard(learned, signature, fitting), signature.target, "training")
-    _labels(
-        (rows.column(0) for rows in held_out.read(whole(held_out), [signature.target])), signature.target, "validation"
-    )
-    encoder, target = fitting.encoder(), Target(signature.target)
+    if learned is None:
+        metric_named(metric, signature.task)  # a misspelt one is told before anything is read
+        learned = learn(train, validation, signature, min_count=min_count)
+    target = target_of(learned.signature)
     allowed = free_memory() // 2 if memory is None else memory
-    first = Encoded(learned, encoder, target)
-    fits = encoded_bytes(first) <= allowed
+    first = Encoded(_part(train), learned.encoder, target)
     return TrainingData(
-        train=_matrix(first) if fits else Streamed(first, y, fitting.missing(), allowed),
-        validation=_matrix(Encoded(held_out, encoder, target)),
-        encoder=encoder,
-        signature=_with_examples(signature, learned),
-        metric=measured,
+        train=_matrix(first, learned.missing)
+        if encoded_bytes(first) <= allowed
+        else Streamed(first, _labels(first), learned.missing, allowed),
+        validation=_matrix(Encoded(_part(validation), learned.encoder, target), None),
+        encoder=learned.encoder,
+        signature=learned.signature,
+        metric=metric_named(metric, learned.signature.task),
     )
+
+
+def rows_of(part: Part, rank: int, world: int) -> Part:
+    """The rows of one rank: a stretch, no longer than another's by more than one row."""
+    first, end = Order(rank=rank, world=world).stretch(sum(part.sizes))
+    return Stretch((part,), first, end)
 
 
 def _part(rows: pa.Table | Part) -> Part:
@@ -85,61 +131,13 @@ def _heard(part: Part, signature: Signature, fitting: Fitting) -> Iterator[pa.Ar
         yield rows.column(signature.target)
 
 
-def _matrix(rows: Encoded) -> Matrix:
+def _matrix(rows: Encoded, missing: tuple[bool, ...] | None) -> Matrix:
     held = in_memory(rows, Order())
-    return Matrix(held.x, held.y)
+    return Matrix(held.x, held.y, missing)
 
 
-def _labels(pieces: Iterable[pa.Array], name: str, part: str) -> npt.NDArray[np.float32]:
-    """The target [n] as 0 and 1."""
-    import pyarrow as pa
-
-    column = pa.chunked_array(pieces)
-    if column.null_count:
-        raise DatasetError(
-            f"the target {name!r} is null in {column.null_count} of {len(column)} rows of the {part} part",
-            hint=f"leave them out in the dbt model: `where {name} is not null`",
-        )
-    kind = column.type
-    if not (
-        pa.types.is_boolean(kind)
-        or pa.types.is_integer(kind)
-        or pa.types.is_floating(kind)
-        or pa.types.is_decimal(kind)
-    ):
-        raise DatasetError(f"the target {name!r} has type {kind}", hint="make it a boolean, or 0 and 1")
-    target = Target(name)
-    y = np.concatenate([target.values(chunk) for chunk in column.chunks])
-    classes = np.unique(y)
-    if not np.isin(classes, (0.0, 1.0)).all():
-        raise DatasetError(f"the target {name!r} must be 0 or 1, but has the value {classes[-1]:g}")
-    if len(classes) == 1:
-        raise TrainingError(
-            f"the target {name!r} is {int(classes[0])} in every row of the {part} part: there is nothing to learn"
-        )
-    return y
-
-
-def _with_examples(signature: Signature, part: Part) -> Signature:
-    """Fill in missing examples from one row: the one with the fewest nulls among the first thousand."""
-    batches = part.read([Span(0, 0, min(1_000, part.sizes[0]))], signature.names)
-    rows = [row for batch in batches for row in batch.to_pylist()]
-    row = min(rows, key=lambda values: sum(value is None for value in values.values()))
-    return replace(
-        signature,
-        inputs=tuple(
-            field if field.example is not None else replace(field, example=_plain(row[field.name]))
-            for field in signature.inputs
-        ),
-    )
-
-
-def _plain(value: Any) -> str | float | int | bool | None:
-    """A value as JSON knows it."""
-    if isinstance(value, date):
-        return value.isoformat()
-    if isinstance(value, Decimal):
-        return float(value)
-    if value is None or (isinstance(value, float) and not np.isfinite(value)):
-        return None
-    return value if isinstance(value, str | float | int | bool) else str(value)
+def _labels(rows: Encoded) -> Any:
+    """The target [n] of rows that are not held, which is."""
+    target = rows.target
+    pieces = rows.part.read(whole(rows.part), [target.name])
+    return np.concatenate([target.values(piece.column(0)) for piece in pieces])

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
-from trunkline.errors import TrainingError, did_you_mean
 from trunkline.project.ml import Declared
-from trunkline.training.boundary import build_with
 from trunkline.training.inputs import Inputs, load_inputs
-from trunkline.training.trial import DefaultTrial
+from trunkline.training.placement import Placement, device_for
+from trunkline.training.records import TrialRecord
 
 Request = Mapping[str, Any]
 Tell = Callable[[Any], None]
@@ -19,72 +19,111 @@ Tell = Callable[[Any], None]
 
 def train(request: Request, tell: Tell) -> dict[str, Any]:
     """Train once into the folder `out`; what became of it, without the bundle. Tells step and value."""
-    from trunkline.training.run import TrainSpec, train
+    placement = Placement(**request["placement"])
+    if placement.on == "ray":
+        from trunkline.training.ray_head import connect
 
-    inputs = _inputs(request)
-    trained = train(
-        TrainSpec(inputs.declared.name, inputs.model.build, request["metadata"]),
-        inputs.data,
-        params=request["params"],
-        seed=request["seed"],
-        threads=request["threads"],
-        out=Path(request["out"]),
-        report=lambda step, value: tell([step, value]),
-    )
+        connect(placement)  # before anything else of Ray is imported: it reads its settings then
+        from trunkline.training.ray import train as train_on_ray
+
+        trained = train_on_ray(request, placement, lambda step, value: tell([step, value]))
+    else:
+        from trunkline.training.checkpoints import FolderCheckpoints
+        from trunkline.training.protocol import FitContext
+        from trunkline.training.run import TrainSpec, train_in
+
+        inputs = _inputs(request)
+        context = FitContext(
+            seed=request["seed"],
+            threads=request["threads"],
+            report=lambda step, value: tell([step, value]),
+            device=device_for(placement.device),
+            checkpoints=FolderCheckpoints(Path(request["checkpoints"])),
+        )
+        spec = TrainSpec(inputs.declared.name, inputs.model.build, request["metadata"])
+        trained = train_in(context, spec, inputs.data, request["params"], Path(request["out"]))
     return {field.name: getattr(trained, field.name) for field in fields(trained) if field.name != "bundle"}
 
 
 def search(request: Request, tell: Tell) -> dict[str, Any]:
-    """Search to the end, all trials in this process. Tells each trial's record."""
-    from trunkline.training.optuna import SearchSpec, search
+    """Search to the end. Tells `{"opened": …}` with the study as it is found, then `{"trial": …}` of each that ends."""
+    from trunkline.training.optuna import OpenStudy, SearchSpec, records, search
 
+    def opened(study: OpenStudy) -> None:
+        found = [asdict(record) for record in records(study)]
+        up = study.spec.higher_is_better[0]
+        told = {"key": study.key, "objectives": study.spec.objectives, "higher_is_better": up, "trials": found}
+        tell({"opened": told})
+
+    placement = Placement(**request["placement"])
     inputs = _inputs(request)
+    study = request["study"]
+    here = study["path"] is not None
     spec = SearchSpec(
         build=inputs.model.build,
-        study_name=request["study"],
-        storage=Path(request["storage"]),
-        trials=request["trials"],
+        study_name=study["name"],
+        storage=Path(study["path"]) if here else study["url"],
+        trials=study["trials"],
         first=inputs.model.first,
         seed=request["seed"],
         threads=request["threads"],
-        timeout=request["timeout"],
+        timeout=study["timeout"],
+        jobs=study["jobs"] if sys.platform == "linux" or study["jobs"] > 1 else 0,  # elsewhere a fork may be refused
+        objectives=tuple(inputs.model.objectives),
+        pruner=study["pruner"],
+        model=inputs.declared.name,
+        anew=study["anew"],
+        device=placement.device,
     )
-    return asdict(search(spec, inputs.data, on_trial=lambda record: tell(asdict(record))))
+
+    def on_trial(record: TrialRecord) -> None:
+        tell({"trial": asdict(record)})
+
+    if placement.on == "inline":
+        return asdict(search(spec, inputs.data, on_trial=on_trial, on_open=opened))
+    from trunkline.training.ray_head import connect
+
+    connect(placement)  # before anything else of Ray is imported: it reads its settings then
+    from trunkline.training.ray_tune import search_on_ray
+
+    return asdict(search_on_ray(spec, inputs, Path(request["root"]), placement, on_trial=on_trial, on_open=opened))
 
 
-def compare(request: Request, tell: Tell) -> None:
-    """Fit the whole ladder of feature groups. Tells each row."""
-    from trunkline.training.compare import compare
+def compare(request: Request, tell: Tell) -> dict[str, Any]:
+    """A whole comparison. Tells what `training.compare.compare` does."""
+    from trunkline.training.cells import Store
+    from trunkline.training.compare import CompareSpec, compare
+    from trunkline.training.variations import variations
 
     inputs = _inputs(request)
-    compare(
-        inputs.model.build,
-        inputs.data,
-        inputs.manifest.groups,
-        _variations(inputs, request["params"], request["vary"]),
+    spec = CompareSpec(
+        build=inputs.model.build,
+        groups=inputs.manifest.groups,
+        variations=variations(inputs.model, request["params"], request["vary"]),
+        store=Store(Path(request["folder"])),
+        seeds=tuple(request["seeds"]),
+        threads=request["threads"],
+        device=device_for(request["placement"]["device"]),
+        ablate=request["ablate"],
+        repeats=request["repeats"],
+        jobs=request["jobs"],
+    )
+    return compare(spec, inputs.data, tell).to_json()
+
+
+def spin(request: Request, tell: Tell) -> dict[str, Any]:
+    """Train once more on the data of a past run. Tells step and value."""
+    from trunkline.training.protocol import FitContext
+    from trunkline.training.spin import spin
+
+    context = FitContext(
         seed=request["seed"],
         threads=request["threads"],
-        on_row=lambda row: tell(asdict(row)),
+        report=lambda step, value: tell([step, value]),
+        device=device_for(request["placement"]["device"]),
     )
+    return spin(_inputs(request), request, context)
 
 
 def _inputs(request: Request) -> Inputs:
     return load_inputs(Path(request["root"]), Declared(**request["declared"]), request["dataset_id"])
-
-
-def _variations(inputs: Inputs, known: Mapping[str, Any], vary: str | None) -> dict[str, Mapping[str, Any]]:
-    """The best known parameters alone, or a variation for each choice of the parameter `vary`."""
-    if vary is None:
-        return {build_with(inputs.model.build, known)[0].name: known}
-    trial = DefaultTrial(known)
-    inputs.model.build(trial)
-    parameter = trial.space.get(vary)
-    if parameter is None or parameter.choices is None:
-        names = [name for name, space in trial.space.items() if space.choices is not None]
-        raise TrainingError(
-            f"model {inputs.model.name!r} has no categorical parameter {vary!r}.{did_you_mean(vary, names)}",
-            file=inputs.model.file,
-            line=inputs.model.line,
-            hint=f"categorical parameters: {', '.join(names) or 'none'}",
-        )
-    return {str(c): known if trial.params[vary] == c else {vary: c} for c in parameter.choices}

@@ -1,9 +1,6 @@
 """Gradient boosted trees: the LightGBM estimator and its export to ONNX. The home of lightgbm and onnxmltools.
 
-Categories. LightGBM's native categorical splits have no counterpart in ONNX's tree ensembles, so trees see numbers: a
-category of at most 255 codes (LightGBM's bins) is renumbered by its smoothed rate of the target in the training part,
-as Fisher's grouping would order it; one with more codes keeps its order by count, because there the rates say more
-about single rows than about the category, which measured worse on later data.
+Categories: see `recoding.py`. Quantiles: one ensemble each, grown in step, their scores in order.
 
 Thresholds are float64 in LightGBM and float32 in ONNX. For a float32 `x`, `x <= t` equals `x <= floor32(t)`, so the
 model's thresholds are rounded down to float32 and the rounded model is the one that predicts: both runtimes take the
@@ -12,75 +9,141 @@ same path through every tree.
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import lightgbm as lgb
 import numpy as np
 
 from trunkline.errors import TrainingError
-from trunkline.training.protocol import FitContext, Reporter, TrainingData
+from trunkline.models.task import Task
+from trunkline.training.boosting import boost
+from trunkline.training.peers import total
+from trunkline.training.protocol import FitContext, Peers, TrainingData
+from trunkline.training.recoding import Recoding
+from trunkline.training.settings import sound
+from trunkline.training.tree_graph import floor32, tree_graph
+from trunkline.training.weights import class_counts, class_weights, row_weights
 
 if TYPE_CHECKING:
     import numpy.typing as npt
-    import onnx
 
-    from trunkline.training.estimators import LightGBM
+    from trunkline.training.settings_trees import LightGBM
 
-__all__ = ["FittedLightGBM", "Recoding", "fit_lightgbm", "floor32"]
+__all__ = ["FittedLightGBM", "fit_lightgbm"]
 
-_EVALUATE_EVERY = 5  # rounds
-_REPORT_EVERY = 25  # rounds
-_MOST_ORDERED = 255  # codes; LightGBM's default number of bins
-_SMOOTHING = 100.0  # rows of the average rate that each category's rate is mixed with
-
-
-@dataclass(frozen=True, eq=False)
-class Recoding:
-    """Which columns the trees see and how: the `kept` ones as they are, then the `ordered` ones renumbered.
-
-    `table` float32 [sum of cardinalities] holds the new number of code `c` of ordered column `i` at `starts[i] + c`.
-    """
-
-    kept: npt.NDArray[np.int64]
-    ordered: npt.NDArray[np.int64]
-    starts: npt.NDArray[np.int64]
-    table: npt.NDArray[np.float32]
-
-    @classmethod
-    def fit(cls, data: TrainingData) -> Recoding:
-        """Order the small categories by their rate in the training part."""
-        sizes = [column.cardinality for column in data.encoder.columns]
-        ordered = [index for index, size in enumerate(sizes) if 2 < size <= _MOST_ORDERED]
-        kept = [index for index in range(len(sizes)) if index not in ordered]
-        tables = [_order(data.train.x[:, index], data.train.y, sizes[index]) for index in ordered]
-        starts = np.cumsum([0, *(len(table) for table in tables)])[:-1]
-        table = np.concatenate([np.empty(0, np.float32), *tables])
-        return cls(np.array(kept, np.int64), np.array(ordered, np.int64), starts.astype(np.int64), table)
-
-    def apply(self, x: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """The matrix the trees see."""
-        if not len(self.ordered):
-            return x
-        seen = np.empty_like(x)
-        seen[:, : len(self.kept)] = x[:, self.kept]
-        for index, column in enumerate(self.ordered):
-            seen[:, len(self.kept) + index] = self.table[self.starts[index] + x[:, column].astype(np.int64)]
-        return seen
+_LEG = 200  # rounds
+_STRIDE = 1_000_003  # from a leg's seed to that of the next one
+_TASKS = ("binary", "multiclass", "regression", "quantile")
+_END = "\nend of trees"
+_TREE = "\nTree="
 
 
 def fit_lightgbm(estimator: LightGBM, data: TrainingData, context: FitContext) -> FittedLightGBM:
-    """Boost until the validation metric stops rising; see `Estimator.fit`."""
-    recoding = Recoding.fit(data)
-    booster = _booster(estimator, data, recoding, seed=context.seed, threads=context.threads)
-    best = _boost(booster, estimator, data, context.report)
-    text = _round_thresholds(booster.model_to_string(num_iteration=best))
-    return FittedLightGBM(lgb.Booster(model_str=text), recoding, data.train.x.shape[1], context.threads)
+    """Boost until the validation metric stops improving; see `Estimator.fit`."""
+    if data.task.kind not in _TASKS:
+        raise TrainingError(
+            f"LightGBM cannot learn a {data.task.kind} task", hint="trunkline.estimators.Torch takes a target of lists"
+        )
+    sound(data)
+    recoding = Recoding.fit(data, partial(total, peers=context.peers))
+    try:
+        grown = _Grown(estimator, data, recoding, context)
+        best = boost(grown, data, context, rounds=estimator.rounds, patience=estimator.early_stopping)
+        texts = grown.texts(best)
+    except lgb.basic.LightGBMError as exc:
+        raise TrainingError(f"LightGBM cannot train on this data: {exc}") from exc
+    boosters = tuple(lgb.Booster(model_str=_round_thresholds(text)) for text in texts)
+    return FittedLightGBM(boosters, recoding, data.task, data.train.x.shape[1], context.threads)
 
 
-def _booster(estimator: LightGBM, data: TrainingData, recoding: Recoding, *, seed: int, threads: int) -> lgb.Booster:
+class _Grown:
+    """An `Ensemble`: one booster, or one a quantile, over one binned dataset. A leg begins from the raw scores so far.
+
+    The training part's are those that the boosters hold; a resumed fit predicts them with the saved trees and gets the
+    same bits, as both add tree to tree in float64.
+    """
+
+    leg = _LEG
+
+    def __init__(self, estimator: LightGBM, data: TrainingData, recoding: Recoding, context: FitContext) -> None:
+        self._data, self._context = data, context
+        self._params = _params(estimator, data.task, context)
+        self._seen = [recoding.apply(part) for part in (data.train.x, data.validation.x)]
+        weight = _weights(estimator, data, context.peers)
+        self._train = lgb.Dataset(self._seen[0], data.train.y, weight=weight, params=self._params, free_raw_data=False)
+        self._validation = self._train.create_valid(self._seen[1], data.validation.y)
+        self._alphas = [{"alpha": quantile} for quantile in data.task.quantiles] or [{}]
+        self._past: list[list[str]] = [[] for _ in self._alphas]  # the models of ended legs, for each booster
+        self._sizes: list[list[int]] = []  # after each round, the trees of each booster
+        self._boosters = self._begin([None] * len(self._alphas))
+        self._connected = self._boosters[0]  # keeps the connection to peers
+
+    def grow(self) -> bool:
+        """Add one round to each booster; True if none found a split."""
+        finished = [booster.update() for booster in self._boosters]
+        before = [sum(map(_count, legs)) for legs in self._past]
+        self._sizes.append([size + booster.num_trees() for size, booster in zip(before, self._boosters, strict=True)])
+        return all(finished)
+
+    def scores(self) -> npt.NDArray[np.float64]:
+        """Scores of the validation part."""
+        return _answer([_told(booster.eval_valid) for booster in self._boosters], self._data.task)
+
+    def turn(self) -> Mapping[str, bytes]:
+        """Begin a leg from the raw scores that the boosters hold."""
+        self._keep()
+        raw = []
+        for booster in self._boosters:
+            booster.reset_parameter({"objective": "none"})  # the end of it: now it tells its scores as they are
+            raw.append(_told(booster.eval_train))
+        self._boosters = self._begin(raw)
+        files = {f"{place}.{leg}": text for place, legs in enumerate(self._past) for leg, text in enumerate(legs)}
+        return {name: text.encode() for name, text in {**files, "sizes": json.dumps(self._sizes)}.items()}
+
+    def restore(self, files: Mapping[str, bytes]) -> None:
+        """Begin a leg from the raw scores that the saved models give."""
+        self._sizes = json.loads(files["sizes"])
+        for place, legs in enumerate(self._past):
+            while f"{place}.{len(legs)}" in files:
+                legs.append(files[f"{place}.{len(legs)}"].decode())
+        self._boosters = self._begin([self._raw(_merged(legs), self._seen[0]) for legs in self._past])
+
+    def texts(self, rounds: int) -> list[str]:
+        """The model of the first `rounds` rounds, for each booster."""
+        self._keep()
+        return [_merged(legs, size) for legs, size in zip(self._past, self._sizes[rounds - 1], strict=True)]
+
+    def _keep(self) -> None:
+        for legs, booster in zip(self._past, self._boosters, strict=True):
+            legs.append(booster.model_to_string())
+
+    def _raw(self, text: str, x: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+        raw = lgb.Booster(model_str=text).predict(x, raw_score=True, num_threads=self._context.threads)
+        return np.asarray(raw, np.float64)
+
+    def _begin(self, raw: Sequence[npt.NDArray[np.float64] | None]) -> list[lgb.Booster]:
+        """Boosters of a new leg, from the training part's raw scores, or from nothing."""
+        leg, boosters = len(self._past[0]), list[lgb.Booster]()
+        for alpha, legs, scores in zip(self._alphas, self._past, raw, strict=True):
+            params = {**self._params, **alpha, "seed": (self._params["seed"] + leg * _STRIDE) % 2**31}
+            if self._context.peers is not None and not leg and not boosters:
+                params.update(self._context.peers.settings)  # connects, once
+            if scores is not None:
+                so_far = sum(self._raw(text, self._seen[1]) for text in legs)
+                self._train.set_init_score(scores.ravel(order="F"))
+                self._validation.set_init_score(np.ravel(so_far, order="F"))
+            boosters.append(lgb.Booster(params, self._train))
+            boosters[-1].add_valid(self._validation, "validation")
+        return boosters
+
+
+def _params(estimator: LightGBM, task: Task, context: FitContext) -> dict[str, Any]:
     params = {
-        "objective": "binary",
+        "objective": task.kind,
         "metric": "None",
         "num_leaves": estimator.leaves,
         "learning_rate": estimator.lr,
@@ -90,88 +153,84 @@ def _booster(estimator: LightGBM, data: TrainingData, recoding: Recoding, *, see
         "bagging_freq": estimator.bagging_every,
         "lambda_l1": estimator.l1,
         "lambda_l2": estimator.l2,
-        "seed": seed,
-        "num_threads": threads,
+        "seed": context.seed,
+        "num_threads": context.threads,
         "deterministic": True,
         "force_row_wise": True,
         "verbosity": -1,
     }
-    try:
-        train = lgb.Dataset(recoding.apply(data.train.x), data.train.y, params=params)
-        booster = lgb.Booster(params, train)
-        booster.add_valid(train.create_valid(recoding.apply(data.validation.x), data.validation.y), "validation")
-    except lgb.basic.LightGBMError as exc:
-        raise TrainingError(f"LightGBM cannot train on this data: {exc}") from exc
-    return booster
+    if task.kind == "multiclass":
+        params["num_class"] = len(task.classes)
+    if context.peers is not None:
+        params |= {"tree_learner": "data", "num_machines": context.peers.world, "pre_partition": True}
+    return params
 
 
-def _boost(booster: lgb.Booster, estimator: LightGBM, data: TrainingData, report: Reporter) -> int:
-    """Add trees; the number of rounds with the best validation metric."""
-    metric = data.metric
+def _weights(estimator: LightGBM, data: TrainingData, peers: Peers | None) -> npt.NDArray[np.float32] | None:
+    """The weight of each row; None where all weigh the same."""
+    if estimator.class_weights is None:
+        return None
+    counts = None
+    if data.task.kind in ("binary", "multiclass"):
+        (summed,) = total([class_counts(data.train.y, data.task).astype(np.float64)], peers)
+        counts = summed.astype(np.int64)
+    y = data.train.y
+    return row_weights(y, class_weights(y, data.task, estimator.class_weights, counts=counts))
 
-    def evaluate(score: npt.NDArray[np.float64], _: lgb.Dataset) -> tuple[str, float, bool]:
-        return metric.name, metric.of(data.validation.y, score), metric.higher_is_better
 
-    best_round, best = 0, -np.inf
-    for step in range(1, estimator.rounds + 1):
-        finished = booster.update()  # no split left to make
-        if not finished and step % _EVALUATE_EVERY and step < estimator.rounds:
-            continue
-        value = booster.eval_valid(evaluate)[0][2]
-        signed = metric.signed(value)
-        if signed > best:
-            best_round, best = step, signed
-        if step % _REPORT_EVERY == 0 or finished or step == estimator.rounds:
-            report(step, value)
-        if finished or step - best_round >= estimator.early_stopping:
-            break
-    return best_round
+def _told(evaluate: Callable[..., Any]) -> npt.NDArray[np.float64]:
+    """The scores that a booster holds of a part: LightGBM hands them to metrics only."""
+    held: list[npt.NDArray[np.float64]] = []
+
+    def listen(score: npt.NDArray[np.float64], _: lgb.Dataset) -> tuple[str, float, bool]:
+        held.append(np.array(score))
+        return "", 0.0, True
+
+    evaluate(listen)
+    return held[0]
+
+
+def _answer(scores: Sequence[npt.NDArray[np.float64]], task: Task) -> npt.NDArray[np.float64]:
+    """Scores [n] or [n, k] of the boosters' own: of several quantiles, side by side and in order."""
+    return np.sort(np.stack(scores, axis=1), axis=1) if task.kind == "quantile" else scores[0]
+
+
+def _count(text: str) -> int:
+    return text.count(_TREE)
+
+
+def _merged(legs: Sequence[str], size: int | None = None) -> str:
+    """The first `size` trees of a model in LightGBM's text that has those of all legs, one after the other."""
+    head = legs[0].split(_TREE, 1)[0]
+    trees = [tree for leg in legs for tree in leg.split(_END, 1)[0].split(_TREE)[1:]][:size]
+    lines = [line for line in head.splitlines() if not line.startswith("tree_sizes=")]
+    numbered = [f"Tree={place}\n{tree.split(chr(10), 1)[1]}" for place, tree in enumerate(trees)]
+    return "\n".join([*lines, "", *numbered, _END[1:], legs[0].split(_END, 1)[1].lstrip("\n")])
 
 
 @dataclass(frozen=True, eq=False)
 class FittedLightGBM:
-    """Boosted trees with float32 thresholds, over recoded columns. `width` is the number of features."""
+    """Boosted trees with float32 thresholds, over recoded columns; a booster for each quantile, else one.
 
-    booster: lgb.Booster
+    `width` is the number of features.
+    """
+
+    boosters: tuple[lgb.Booster, ...]
     recoding: Recoding
+    task: Task
     width: int
     threads: int
 
     def predict(self, x: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
-        """LightGBM's probabilities [n]."""
-        return np.asarray(self.booster.predict(self.recoding.apply(x), num_threads=self.threads), np.float64)
+        """LightGBM's scores: [n], or [n, k]."""
+        seen = self.recoding.apply(x)
+        scores = [np.asarray(part.predict(seen, num_threads=self.threads), np.float64) for part in self.boosters]
+        return _answer(scores, self.task)
 
     def to_onnx(self) -> bytes:
-        """Recoding, trees and the logistic function as one graph."""
-        from onnx import TensorProto, helper
-
-        steps, constants, seen = _recoding_nodes(self.recoding)
-        steps.append(_tree_node(self.booster, self.width, seen))
-        steps.append(helper.make_node("Sigmoid", ["margin"], ["probability"]))
-        steps.append(helper.make_node("Squeeze", ["probability", "one"], ["score"]))
-        constants.append(helper.make_tensor("one", TensorProto.INT64, [1], [1]))
-        graph = helper.make_graph(
-            steps,
-            "lightgbm",
-            [helper.make_tensor_value_info("features", TensorProto.FLOAT, ["n", self.width])],
-            [helper.make_tensor_value_info("score", TensorProto.FLOAT, ["n"])],
-            constants,
-        )
-        opsets = [helper.make_opsetid("", 17), helper.make_opsetid("ai.onnx.ml", 1)]
-        model = helper.make_model(graph, opset_imports=opsets, ir_version=8, producer_name="trunkline")
-        content: bytes = model.SerializeToString(deterministic=True)
-        return content
-
-
-def _order(codes: npt.NDArray[np.float32], y: npt.NDArray[np.float32], size: int) -> npt.NDArray[np.float32]:
-    """The rank of each code by its smoothed rate, float32 [size]."""
-    index = codes.astype(np.int64)
-    count = np.bincount(index, minlength=size)
-    hits = np.bincount(index, weights=y, minlength=size)
-    rate = (hits + _SMOOTHING * y.mean()) / (count + _SMOOTHING)
-    ranks = np.empty(size, np.float32)
-    ranks[np.argsort(rate, kind="stable")] = np.arange(size, dtype=np.float32)
-    return ranks
+        """Recoding, trees and the link as one graph."""
+        trees = [_attributes(booster, self.width) for booster in self.boosters]
+        return tree_graph("lightgbm", trees, self.recoding, self.task, self.width)
 
 
 def _round_thresholds(text: str) -> str:
@@ -181,60 +240,23 @@ def _round_thresholds(text: str) -> str:
         if line.startswith("threshold="):
             exact = np.array(line[len("threshold=") :].split(), np.float64)
             line = "threshold=" + " ".join(map(repr, floor32(exact).astype(np.float64).tolist()))
-        if not line.startswith("tree_sizes="):  # lengths in bytes, which changed; LightGBM does without
-            lines.append(line)
+        lines.append(line)
     return "\n".join(lines) + "\n"
 
 
-def floor32(exact: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
-    """The largest float32 that is not above each value, so that `x <= value` keeps its meaning for a float32 `x`."""
-    with np.errstate(over="ignore"):
-        near = exact.astype(np.float32)
-    return np.where(near > exact, np.nextafter(near, np.float32(-np.inf)), near)
-
-
-def _tree_node(booster: lgb.Booster, width: int, seen: str) -> onnx.NodeProto:
-    """The trees as a regressor of the margin. onnxmltools gives a classifier with labels that nobody reads."""
+def _attributes(booster: lgb.Booster, width: int) -> dict[str, Any]:
+    """The trees as a regressor of the margins. onnxmltools gives a classifier with labels that nobody reads."""
     import onnxmltools
     from onnx import helper
     from onnxmltools.convert.common.data_types import FloatTensorType
 
     columns = [("features", FloatTensorType([None, width]))]
     model = onnxmltools.convert_lightgbm(booster, name="trees", initial_types=columns, zipmap=False)
-    (classifier,) = (node for node in model.graph.node if node.op_type == "TreeEnsembleClassifier")
-    given = {attribute.name: helper.get_attribute_value(attribute) for attribute in classifier.attribute}
+    (found,) = (node for node in model.graph.node if node.op_type.startswith("TreeEnsemble"))
+    given = {attribute.name: helper.get_attribute_value(attribute) for attribute in found.attribute}
     attributes: dict[str, Any] = {name: value for name, value in given.items() if name.startswith("nodes_")}
+    kind = "class" if found.op_type == "TreeEnsembleClassifier" else "target"
     for part in ("ids", "nodeids", "treeids", "weights"):
-        attributes[f"target_{part}"] = given[f"class_{part}"]
-    return helper.make_node(
-        "TreeEnsembleRegressor",
-        [seen],
-        ["margin"],
-        domain="ai.onnx.ml",
-        n_targets=1,
-        post_transform="NONE",
-        **attributes,
-    )
-
-
-def _recoding_nodes(recoding: Recoding) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto], str]:
-    """`Recoding.apply` as ONNX: its nodes, its constants, and the name of the matrix the trees see."""
-    from onnx import TensorProto, helper, numpy_helper
-
-    if not len(recoding.ordered):
-        return [], [], "features"
-    nodes = [
-        helper.make_node("Gather", ["features", "kept"], ["numbers"], axis=1),
-        helper.make_node("Gather", ["features", "ordered"], ["codes"], axis=1),
-        helper.make_node("Cast", ["codes"], ["whole"], to=TensorProto.INT64),
-        helper.make_node("Add", ["whole", "starts"], ["places"]),
-        helper.make_node("Gather", ["table", "places"], ["ranks"]),
-        helper.make_node("Concat", ["numbers", "ranks"], ["seen"], axis=1),
-    ]
-    arrays: dict[str, npt.NDArray[Any]] = {
-        "kept": recoding.kept,
-        "ordered": recoding.ordered,
-        "starts": recoding.starts,
-        "table": recoding.table,
-    }
-    return nodes, [numpy_helper.from_array(values, name) for name, values in arrays.items()], "seen"
+        attributes[f"target_{part}"] = given[f"{kind}_{part}"]
+    attributes["n_targets"] = booster.num_model_per_iteration()
+    return attributes

@@ -1,35 +1,34 @@
-"""Searching a model function's parameters with Optuna, resumable after any kind of death. The home of optuna.
+"""Searching a model function's parameters with Optuna, resumable after any kind of death. A home of optuna.
 
-The study is a journal file. A search holds a lock of the operating system on it while it runs, so a trial that is
-found running at the start was left by a process that died: it is marked failed and its parameters are tried again.
+This process asks and tells; trials are fitted here one by one, or in forked workers, several at once.
 """
 
 from __future__ import annotations
 
 import contextlib
-import math
-import warnings
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import filelock
-import optuna
-from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock, JournalStorage
-from optuna.study import Study
-from optuna.trial import FrozenTrial, TrialState
-
-from trunkline.errors import TrainingError, TrunklineError
-from trunkline.project.boundary import told
-from trunkline.training.boundary import build_estimator, build_with
-from trunkline.training.metrics import Metric
-from trunkline.training.protocol import Build, FitContext, Pruned, TrainingData
+from trunkline.errors import TrainingError
+from trunkline.training.boundary import build_with
+from trunkline.training.objectives import Ended, measure
+from trunkline.training.placement import device_for
+from trunkline.training.protocol import Build, FitContext, Pruned, Reporter, TrainingData
 from trunkline.training.records import SearchResult, TrialRecord
+from trunkline.training.studies import best_of, bests_before, front_of, importance_of
+from trunkline.training.study import Asked, OpenStudy, Pruner, StudySpec, open_study, records
+from trunkline.training.workers import Died, Finished, Reported, Workers, warm
 
-__all__ = ["SearchResult", "SearchSpec", "TrialRecord", "search"]
+__all__ = [
+    "Asked", "OpenStudy", "SearchResult", "SearchSpec", "StudySpec", "TrialRecord", "begin_study", "open_study",
+    "records", "result_of", "search", "study_spec",
+]  # fmt: skip
 
-_ERROR, _RETRY_OF, _ESTIMATOR = "error", "retry_of", "estimator"
+_EARLIER = 5  # best trials of earlier studies that a new one begins with, and at most a quarter of its own
+_LOOK_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -38,184 +37,191 @@ class SearchSpec:
 
     `trials` is how many finished trials (complete, pruned or failed) the study shall have: a search that is resumed
     goes on to that total. `first` are parameters of the first trial, the defaults for those left out. `timeout` is
-    in seconds; the trial that runs when it passes is finished.
+    in seconds; the trials that run when it passes are finished. `storage` is a journal file, or the URL of a database.
+    `jobs` trials run at once, each in a forked process, several on one thread each; 0 runs them in this process.
+    `objectives` are weighed beside the metric (`objectives.OBJECTIVES`). `model` marks the studies whose best trials a
+    new study begins with, unless `anew`. `device` is as `placement.device_for` takes it.
     """
 
     build: Build
     study_name: str
-    storage: Path
+    storage: str | Path
     trials: int
     first: Mapping[str, Any] | None = None
     seed: int = 0
     threads: int = 1
     timeout: float | None = None
+    jobs: int = 0
+    objectives: tuple[str, ...] = ()
+    pruner: Pruner = "median"
+    model: str = ""
+    anew: bool = False
+    device: str = "cpu"
 
-
-class _Failed(Exception):
-    """A trial that failed, for a reason already kept with it."""
+    def context(self, report: Reporter) -> FitContext:
+        """How a trial is fitted in the process that calls this."""
+        threads = 1 if self.jobs > 1 else self.threads
+        return FitContext(seed=self.seed, threads=threads, report=report, device=device_for(self.device))
 
 
 def search(
-    spec: SearchSpec, data: TrainingData, *, on_trial: Callable[[TrialRecord], None] | None = None
+    spec: SearchSpec,
+    data: TrainingData,
+    *,
+    on_trial: Callable[[TrialRecord], None] | None = None,
+    on_open: Callable[[OpenStudy], None] | None = None,
 ) -> SearchResult:
-    """Run trials until the study has `spec.trials` finished ones; `on_trial` hears each that ends.
+    """Run trials until the study has `spec.trials` finished ones.
 
-    Raises TrainingError for parameters `first` that do not fit, where another search uses the study, and where no
-    trial completes. A failed trial is kept with its error, and the search goes on.
+    `on_open` hears the study before the first, `on_trial` each trial that ends. Raises TrainingError for parameters
+    `first` that do not fit, where another search uses the study, and where no trial completes. A failed trial is kept
+    with its error, and the search goes on; so it does when a worker dies, whose trial is tried once more.
     """
-    _, first = build_with(spec.build, spec.first)
-    with _quiet(), _alone(spec.storage):
-        study = _study(spec, data.metric)
-        if not study.get_trials(deepcopy=False):
-            study.enqueue_trial(first)
-        _revive(study)
-        left = spec.trials - len(_finished(study))
-        if left > 0:
-            study.optimize(
-                lambda trial: _objective(trial, spec, data),
-                n_trials=left,
-                timeout=spec.timeout,
-                catch=(_Failed,),
-                callbacks=[lambda _, trial: on_trial(_record(trial))] if on_trial else [],
-            )
-        return _result(study)
+    build_with(spec.build, spec.first)
+    forked = spec.jobs > 0 or not isinstance(spec.storage, Path)
+    with contextlib.ExitStack() as stack:
+        workers = None
+        if forked:  # before the storage is opened: they shall not have its connections
+            workers = stack.enter_context(_workers(spec, data))
+        study = stack.enter_context(open_study(study_spec(spec, data)))
+        begin_study(study, spec)
+        if on_open is not None:
+            on_open(study)
+        heard = on_trial or (lambda record: None)
+        until = time.monotonic() + spec.timeout if spec.timeout else float("inf")
+        if workers is not None:
+            _run_forked(study, spec.build, workers, until, heard)
+        else:
+            _run_here(study, spec, data, until, heard)
+        return result_of(study)
 
 
-def _study(spec: SearchSpec, metric: Metric) -> Study:
-    _mend(spec.storage)
-    storage = JournalStorage(JournalFileBackend(str(spec.storage), lock_obj=_Lock(spec.storage)))
-    study = optuna.create_study(
-        storage=storage,
-        study_name=spec.study_name,
-        load_if_exists=True,
-        direction="maximize" if metric.higher_is_better else "minimize",
-        pruner=optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=1, n_min_trials=5),
+def study_spec(spec: SearchSpec, data: TrainingData) -> StudySpec:
+    """The study of a search: its objectives are the metric of `data` and those asked for."""
+    return StudySpec(
+        name=spec.study_name,
+        storage=spec.storage,
+        objectives=(data.metric.name, *spec.objectives),
+        higher_is_better=(data.metric.higher_is_better, *(False for _ in spec.objectives)),
+        trials=spec.trials,
+        model=spec.model,
+        pruner=spec.pruner,
+        parallel=spec.jobs + 1 if spec.jobs else 1,  # one more is asked for ahead
+        seed=spec.seed,
     )
-    # A resumed search must not draw again what it drew before, hence the seed moves on with the trials.
-    seed = spec.seed + len(study.get_trials(deepcopy=False))
-    study.sampler = optuna.samplers.TPESampler(seed=seed, multivariate=True, group=True)
-    return study
 
 
-def _objective(trial: optuna.Trial, spec: SearchSpec, data: TrainingData) -> float:
-    def report(step: int, value: float) -> None:
-        trial.report(value, step)
-        if trial.should_prune():
-            raise Pruned
-
-    try:
-        estimator = build_estimator(spec.build, trial, let_pass=(Pruned, optuna.TrialPruned))
-        trial.set_user_attr(_ESTIMATOR, estimator.name)
-        fitted = estimator.fit(data, FitContext(seed=spec.seed, threads=spec.threads, report=report))
-        value = data.metric.of(data.validation.y, fitted.predict(data.validation.x))
-    except Pruned as exc:
-        raise optuna.TrialPruned from exc
-    except optuna.TrialPruned:
-        raise
-    except Exception as exc:  # whatever a trial dies of is kept with it and shown
-        trial.set_user_attr(_ERROR, str(exc) if isinstance(exc, TrunklineError) else told(exc))
-        raise _Failed from exc
-    if not math.isfinite(value):
-        trial.set_user_attr(_ERROR, f"{data.metric.name} is {value}")
-        raise _Failed
-    return value
+def begin_study(study: OpenStudy, spec: SearchSpec) -> None:
+    """Have a study that is new begin with the first parameters, then with the best of the model's earlier studies."""
+    if not study.fresh:
+        return
+    _, first = build_with(spec.build, spec.first)
+    study.enqueue(first)
+    tried = [first]
+    for params in [] if spec.anew else bests_before(study):
+        if len(tried) > min(_EARLIER, spec.trials // 4):
+            break
+        with contextlib.suppress(TrainingError):  # the function has changed: these no longer fit
+            _, fitting = build_with(spec.build, params)
+            if fitting not in tried:
+                study.enqueue(fitting, earlier=True)
+                tried.append(fitting)
 
 
-def _revive(study: Study) -> None:
-    """Try again what a process that died left unfinished, each such trial once."""
-    trials = study.get_trials(deepcopy=False)
-    retried = {trial.user_attrs.get(_RETRY_OF) for trial in trials}
-    for trial in trials:
-        running = trial.state == TrialState.RUNNING
-        if running:
-            study.tell(trial.number, state=TrialState.FAIL)
-        interrupted = trial.state == TrialState.FAIL and _ERROR not in trial.user_attrs
-        if (running or interrupted) and trial.number not in retried:
-            study.enqueue_trial(trial.params, user_attrs={_RETRY_OF: trial.number})
-
-
-def _finished(study: Study) -> list[FrozenTrial]:
-    done = (TrialState.COMPLETE, TrialState.PRUNED)
-    trials = study.get_trials(deepcopy=False)
-    return [trial for trial in trials if trial.state in done or _ERROR in trial.user_attrs]
-
-
-def _result(study: Study) -> SearchResult:
-    records = tuple(_record(trial) for trial in _finished(study))
-    if not any(record.state == "complete" for record in records):
-        errors = [record.error for record in records if record.error]
+def result_of(study: OpenStudy) -> SearchResult:
+    """What the search has found. Raises TrainingError where no trial is complete."""
+    found = records(study)
+    best = best_of(found, study.spec.higher_is_better[0])
+    if best is None:
+        errors = [record.error for record in found if record.error]
         if errors:
             raise TrainingError(f"all {len(errors)} trials failed; the last one: {errors[-1]}")
         raise TrainingError("no trial was completed", hint="allow more time or more trials")
-    best = study.best_trial
     assert best.value is not None
-    return SearchResult(dict(best.params), best.value, best.number, records)
-
-
-def _record(trial: FrozenTrial) -> TrialRecord:
-    states: dict[TrialState, Literal["complete", "pruned"]]
-    states = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned"}
-    return TrialRecord(
-        number=trial.number,
-        state=states.get(trial.state, "failed"),
-        estimator=trial.user_attrs.get(_ESTIMATOR),
-        params=dict(trial.params),
-        value=trial.value,
-        history=tuple(sorted(trial.intermediate_values.items())),
-        seconds=trial.duration.total_seconds() if trial.duration else 0.0,
-        error=trial.user_attrs.get(_ERROR),
+    return SearchResult(
+        dict(best.params),
+        best.value,
+        best.number,
+        found,
+        study.spec.objectives,
+        front_of(found, study.spec.higher_is_better),
+        importance_of(study.study),
     )
 
 
-def _mend(path: Path) -> None:
-    """Drop a last line that a killed process left half written; Optuna would not read on past it."""
-    if not path.exists():
-        return
-    with open(path, "rb+") as file:
-        content = file.read()
-        file.truncate(content.rfind(b"\n") + 1)
+def _run_here(
+    study: OpenStudy, spec: SearchSpec, data: TrainingData, until: float, heard: Callable[[TrialRecord], None]
+) -> None:
+    while study.due() and time.monotonic() < until:
+        asked = study.ask(spec.build)
+        if asked.estimator is None:
+            heard(_told(asked))
+            continue
+        context = spec.context(_reporter(study, asked.number))
+        heard(study.tell(asked.number, measure(asked.estimator, data, spec.objectives, context)))
+
+
+def _reporter(study: OpenStudy, number: int) -> Reporter:
+    def report(step: int, value: float) -> None:
+        if study.report(number, step, value):
+            raise Pruned
+
+    return report
 
 
 @contextlib.contextmanager
-def _alone(storage: Path) -> Iterator[None]:
-    storage.parent.mkdir(parents=True, exist_ok=True)
-    lock = filelock.FileLock(f"{storage}.search")
+def _workers(spec: SearchSpec, data: TrainingData) -> Iterator[Workers]:
+    def work(params: Mapping[str, Any], report: Reporter) -> Ended:
+        estimator, _ = build_with(spec.build, params)
+        return measure(estimator, data, spec.objectives, spec.context(report))
+
+    warm(spec.build, spec.first or {})
+    workers = Workers(max(spec.jobs, 1), work)
     try:
-        lock.acquire(timeout=0)
-    except filelock.Timeout as exc:
-        raise TrainingError(
-            "another search is running on this study", file=storage, hint="wait for it, or stop it"
-        ) from exc
-    try:
-        yield
+        yield workers
     finally:
-        lock.release()
+        workers.close()
 
 
-class _Lock(JournalFileOpenLock):
-    """A lock of the operating system for each append: Optuna's own lock files outlive a killed process by 30 s."""
+def _run_forked(
+    study: OpenStudy, build: Build, workers: Workers, until: float, heard: Callable[[TrialRecord], None]
+) -> None:
+    """Keep the workers busy: while they fit, one more trial is asked for ahead."""
+    ahead: Asked | None = None
+    running = 0
+    while True:
+        open_ = time.monotonic() < until
+        while open_ and workers.idle and (asked := ahead or _next(study, build, heard)) is not None:
+            workers.begin(asked.number, asked.params)
+            running, ahead = running + 1, None
+        if not running and (not open_ or study.complete()):
+            return
+        if open_ and ahead is None and not workers.idle:
+            ahead = _next(study, build, heard)
+        for event in workers.events(_LOOK_SECONDS):
+            match event:
+                case Reported(number, step, value):
+                    workers.answer(number, stop=study.report(number, step, value))
+                case Finished(number, ended):
+                    running -= 1
+                    heard(study.tell(number, ended))
+                case Died(int(number)):
+                    running -= 1
+                    if record := study.lose(number):
+                        heard(record)
+        study.beat()
 
-    def __init__(self, storage: Path) -> None:
-        self._lock = filelock.FileLock(f"{storage}.append")
 
-    def acquire(self) -> bool:
-        """Wait for the lock."""
-        self._lock.acquire()
-        return True
-
-    def release(self) -> None:
-        """Give it back."""
-        self._lock.release()
+def _next(study: OpenStudy, build: Build, heard: Callable[[TrialRecord], None]) -> Asked | None:
+    """The next trial that has an estimator; None where no more are due."""
+    while study.due():
+        asked = study.ask(build)
+        if asked.estimator is not None:
+            return asked
+        heard(_told(asked))
+    return None
 
 
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """No log lines and no notes about experimental samplers: progress is told by `on_trial`."""
-    level = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            yield
-    finally:
-        optuna.logging.set_verbosity(level)
+def _told(asked: Asked) -> TrialRecord:
+    assert asked.ended is not None
+    return asked.ended

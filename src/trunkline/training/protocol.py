@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from trunkline.errors import TrainingError
 from trunkline.project.declare import Choice, Trial
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import numpy as np
     import numpy.typing as npt
 
@@ -24,8 +26,8 @@ if TYPE_CHECKING:
     from trunkline.training.metrics import Metric
 
 __all__ = [
-    "Build", "Checkpoints", "Choice", "Estimator", "FitContext", "Fitted", "Matrix", "Peers", "Pruned", "Reporter",
-    "Streamed", "TrainingData", "Trial", "unheard",
+    "Build", "Checkpoints", "Choice", "Estimator", "Exports", "FitContext", "Fitted", "Matrix", "Peers", "Pruned",
+    "Reporter", "Streamed", "TrainingData", "Trial", "unheard",
 ]  # fmt: skip
 
 
@@ -39,15 +41,18 @@ class Matrix:
 
     x: npt.NDArray[np.float32]
     y: npt.NDArray[np.float32]
+    lacks: tuple[bool, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.y)
 
     @property
     def missing(self) -> tuple[bool, ...]:
-        """Whether each column has a missing value."""
+        """Whether each column has a missing value: in all rows of the part, where these are a rank's share of them."""
         import numpy as np
 
+        if self.lacks is not None:
+            return self.lacks
         return tuple(bool(np.isnan(column).any()) for column in self.x.T)
 
     def batches(self, order: Order) -> Batches:
@@ -58,14 +63,16 @@ class Matrix:
 
     def select(self, positions: Sequence[int]) -> Matrix:
         """Only the columns at `positions`, in that order."""
-        return Matrix(self.x.take(positions, axis=1), self.y)
+        lacks = None if self.lacks is None else tuple(self.lacks[position] for position in positions)
+        return Matrix(self.x.take(positions, axis=1), self.y, lacks)
 
 
 @dataclass(frozen=True, eq=False)
 class Streamed:
     """A training part that does not fit into memory: its rows are encoded as they are read, in every epoch.
 
-    `y` float32 [n] is there, `missing` is what the pass that fitted the encoder saw, and batches take `memory` bytes.
+    `y` float32 [n] or [n, k] is there, `missing` is what the pass that fitted the encoder saw, and batches take
+    `memory` bytes.
     """
 
     rows: Encoded
@@ -94,8 +101,8 @@ class Streamed:
 
     def select(self, positions: Sequence[int]) -> Streamed:
         """Only the columns at `positions`, in that order."""
-        names = self.rows.encoder.names
-        encoder = self.rows.encoder.subset([names[position] for position in positions])
+        whose = {at: name for name, place in self.rows.encoder.places.items() for at in range(place.start, place.stop)}
+        encoder = self.rows.encoder.subset(dict.fromkeys(whose[position] for position in positions))
         missing = tuple(self.missing[position] for position in positions)
         return replace(self, rows=replace(self.rows, encoder=encoder), missing=missing)
 
@@ -121,8 +128,8 @@ class TrainingData:
         Raises DatasetError for a name that is no input.
         """
         signature = self.signature.subset(features)
-        position = {name: index for index, name in enumerate(self.encoder.names)}
-        picked = [position[name] for name in features]
+        places = (self.encoder.places[name] for name in features)
+        picked = [at for place in places for at in range(place.start, place.stop)]
         return replace(
             self,
             train=self.train.select(picked),
@@ -200,6 +207,21 @@ class Fitted(Protocol):
         """The whole model as ONNX: `features` float32 [n, d] -> `score` float32 [n] or [n, k]. Same model, same bytes.
 
         Raises TrainingError where it cannot be told in ONNX.
+        """
+
+
+@runtime_checkable
+class Exports(Protocol):
+    """A fitted model that can be told without ONNX, where `to_onnx` raises. Asked only then."""
+
+    @property
+    def root(self) -> Path:
+        """The folder of the project whose code the files name. Raises as `files` does."""
+
+    def files(self) -> Mapping[str, bytes]:
+        """`model.safetensors` and `module.json`, for `trunkline.models.torch.open_module`. Same model, same bytes.
+
+        Raises TrainingError for a network whose code no file of the project holds.
         """
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from trunkline.models.bundle import Bundle
 
-__all__ = ["Row", "SearchResult", "Trained", "TrialRecord"]
+__all__ = ["SearchResult", "State", "StudyOpened", "StudyRecord", "Trained", "TrialRecord"]
 
 
 @dataclass(frozen=True)
@@ -34,40 +34,69 @@ class Trained:
         return self.metrics[self.metric]
 
 
+State = Literal["complete", "pruned", "failed"]
+
+
 @dataclass(frozen=True)
 class TrialRecord:
-    """One finished trial. `value` is the validation metric, the last one reported if it was pruned."""
+    """One finished trial. `value` is the validation metric, the last one reported if it was pruned.
+
+    `values` are the metric and the other objectives of a complete trial, in the study's order. `started` is in seconds
+    since 1970.
+    """
 
     number: int
-    state: Literal["complete", "pruned", "failed"]
+    state: State
     estimator: str | None
     params: Mapping[str, Any]
     value: float | None
     history: tuple[tuple[int, float], ...]
     seconds: float
     error: str | None
+    values: tuple[float, ...] = ()
+    started: float | None = None
 
 
 @dataclass(frozen=True)
 class SearchResult:
-    """A search that has at least one complete trial; `trials` are all finished ones, oldest first."""
+    """A search that has at least one complete trial; `trials` are all finished ones, oldest first.
+
+    `best_number` is the complete trial that is best by the metric. `objectives` names what was weighed, the metric
+    first; `front` holds the numbers of the trials that no other beats in all of it, best by the metric first.
+    `importance` is each parameter's share of what made good trials good.
+    """
 
     best_params: Mapping[str, Any]
     best_value: float
     best_number: int
     trials: tuple[TrialRecord, ...]
+    objectives: tuple[str, ...] = ()
+    front: tuple[int, ...] = ()
+    importance: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
-class Row:
-    """One model of the comparison: `value` of `metric` on the validation part, with its 95% interval."""
+class StudyOpened:
+    """A study as a search finds it: its own id, its objectives (the metric first, and its direction), its finished
+    trials."""
 
-    groups: tuple[str, ...]
-    features: int
-    variation: str
-    estimator: str
-    metric: str
-    value: float
-    low: float
-    high: float
-    seconds: float
+    key: str
+    objectives: tuple[str, ...]
+    higher_is_better: bool
+    trials: tuple[TrialRecord, ...]
+
+
+@dataclass(frozen=True)
+class StudyRecord:
+    """What a study holds. `higher_is_better` is by objective. `unfinished` counts trials that run or wait."""
+
+    name: str
+    model: str
+    objectives: tuple[str, ...]
+    higher_is_better: tuple[bool, ...]
+    trials: tuple[TrialRecord, ...]
+    unfinished: int
+    best: TrialRecord | None
+    front: tuple[int, ...]
+    importance: Mapping[str, float]
+    started: float | None

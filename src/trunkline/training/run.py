@@ -1,22 +1,42 @@
-"""One training: model function -> fitted estimator -> bundle, checked before it is saved."""
+"""One training: model function -> fitted estimator -> outcome, checked -> bundle.
+
+Fitting and finishing are apart, so that the first can be done by several processes and the second by one of them, on
+another machine than the one that keeps the bundle.
+"""
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from trunkline.errors import TrainingError
 from trunkline.models.bundle import Bundle
 from trunkline.models.runtime import Scorer
 from trunkline.training.boundary import build_with
-from trunkline.training.metrics import interval, metrics_of
-from trunkline.training.parity import verify
-from trunkline.training.protocol import Build, FitContext, Reporter, TrainingData
+from trunkline.training.metrics import interval, measure_all
+from trunkline.training.parity import MatrixScorer, verify
+from trunkline.training.protocol import (
+    Build,
+    Estimator,
+    Exports,
+    FitContext,
+    Fitted,
+    Reporter,
+    TrainingData,
+    unheard,
+)
 from trunkline.training.records import Trained
 
-__all__ = ["TrainSpec", "Trained", "train"]
+if TYPE_CHECKING:
+    from trunkline.training.features import Learned
+
+__all__ = ["Fit", "Outcome", "TrainSpec", "Trained", "finish", "fit", "save", "train", "train_in"]
+
+_HISTORY = "history.json"
 
 
 @dataclass(frozen=True)
@@ -29,6 +49,29 @@ class TrainSpec:
     name: str
     build: Build
     metadata: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A fitted estimator, the parameters it was made with, what it reported, and how long it took."""
+
+    estimator: Estimator
+    params: Mapping[str, Any]
+    fitted: Fitted
+    history: tuple[tuple[int, float], ...]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A finished fit as plain data: the files of its model, what goes into the bundle, and what does not."""
+
+    files: Mapping[str, bytes]
+    metadata: Mapping[str, Any]
+    interval: tuple[float, float]
+    history: tuple[tuple[int, float], ...]
+    parity: float
+    seconds: float
 
 
 def train(
@@ -47,35 +90,116 @@ def train(
     a seed and a number of threads. Raises TrainingError for the user's code, parameters or data; IntegrityError if
     the exported model scores differently, and then nothing is written.
     """
+    return train_in(FitContext(seed=seed, threads=threads, report=report or unheard), spec, data, params, out)
+
+
+def train_in(
+    context: FitContext, spec: TrainSpec, data: TrainingData, params: Mapping[str, Any] | None, out: Path
+) -> Trained:
+    """`train` with a context of one's own: a device, checkpoints."""
+    made = fit(spec.build, data, params, context)
+    return save(spec.name, finish(spec, data, made, context), data, out)
+
+
+def fit(build: Build, data: TrainingData, params: Mapping[str, Any] | None, context: FitContext) -> Fit:
+    """Build the estimator and fit it, from the last checkpoint if there is one. Every peer calls this."""
     begun = time.monotonic()
-    estimator, asked = build_with(spec.build, params)
-    history: list[tuple[int, float]] = []
+    estimator, asked = build_with(build, params)
+    remembered = _Remembered(context)
+    checkpoints = remembered if context.checkpoints is not None else None
+    fitted = estimator.fit(data, replace(context, report=remembered.report, checkpoints=checkpoints))
+    return Fit(estimator, asked, fitted, tuple(remembered.history), time.monotonic() - begun)
 
-    def heard(step: int, value: float) -> None:
-        history.append((step, value))
-        if report is not None:
-            report(step, value)
 
-    fitted = estimator.fit(data, FitContext(seed=seed, threads=threads, report=heard))
-    score, y = fitted.predict(data.validation.x), data.validation.y
-    onnx = fitted.to_onnx()
-    parity = verify(Scorer.of(data.encoder, onnx), fitted, data.validation.x)
-    trained: dict[str, Any] = {
-        "estimator": estimator.name,
-        "params": asked,
-        "settings": estimator.settings(),
+def finish(spec: TrainSpec, data: TrainingData, made: Fit, context: FitContext) -> Outcome:
+    """Score the validation part, export, and compare the export with the fitted model. One of the peers calls this."""
+    begun = time.monotonic()
+    score, y = made.fitted.predict(data.validation.x), data.validation.y
+    files, scorer = _exported(made.fitted, data)
+    parity = verify(scorer, made.fitted, data.validation.x, data.task)
+    peers = context.peers
+    metadata = {
+        **spec.metadata,
+        "model": spec.name,
+        "seed": context.seed,
+        "rows": {"train": peers.rows if peers else len(data.train), "validation": len(data.validation)},
+        **({"workers": peers.world} if peers else {}),
+        "estimator": made.estimator.name,
+        "params": dict(made.params),
+        "settings": made.estimator.settings(),
         "metric": data.metric.name,
-        "metrics": {metric.name: metric.of(y, score) for metric in metrics_of(data.task.kind)},
+        "metrics": measure_all(data.metric, data.task, y, score),
     }
-    rows = {"train": len(data.train), "validation": len(data.validation)}
-    metadata = {**spec.metadata, "model": spec.name, "seed": seed, "rows": rows, **trained}
-    bundle = Bundle.write(out, signature=data.signature, encoder=data.encoder, onnx=onnx, metadata=metadata)
-    return Trained(
-        name=spec.name,
-        **trained,
-        interval=interval(data.metric, y, score, seed=seed),
-        history=tuple(history),
+    return Outcome(
+        files=files,
+        metadata=metadata,
+        interval=interval(data.metric, y, score, seed=context.seed),
+        history=made.history,
         parity=parity,
-        seconds=time.monotonic() - begun,
+        seconds=made.seconds + time.monotonic() - begun,
+    )
+
+
+def save(name: str, outcome: Outcome, data: TrainingData | Learned, out: Path) -> Trained:
+    """Write the bundle to the directory `out`, with the encoder and the signature of `data`."""
+    told = outcome.metadata
+    bundle = Bundle.write(
+        out,
+        signature=data.signature,
+        encoder=data.encoder,
+        onnx=outcome.files,
+        metadata=told,
+    )
+    return Trained(
+        name=name,
+        **{key: told[key] for key in ("estimator", "params", "settings", "metric", "metrics")},
+        interval=outcome.interval,
+        history=outcome.history,
+        parity=outcome.parity,
+        seconds=outcome.seconds,
         bundle=bundle,
     )
+
+
+def _exported(fitted: Fitted, data: TrainingData) -> tuple[Mapping[str, bytes], MatrixScorer]:
+    """The model's files and what scores with them: ONNX, or where ONNX cannot tell the model, what it has instead."""
+    try:
+        onnx = fitted.to_onnx()
+    except TrainingError:
+        if not isinstance(fitted, Exports):
+            raise
+        from trunkline.models.torch import open_module
+
+        files = fitted.files()
+        weights, record = files["model.safetensors"], files["module.json"]
+        return files, open_module(weights, record, data.encoder, data.task, root=fitted.root)
+    return {"model.onnx": onnx}, Scorer.of(data.encoder, onnx, task=data.task)
+
+
+class _Remembered:
+    """What a fit reports, kept with its checkpoints: a fit that goes on has the whole curve to show."""
+
+    def __init__(self, context: FitContext) -> None:
+        self.history: list[tuple[int, float]] = []
+        self._context = context
+        self.pause: float = getattr(context.checkpoints, "pause", 0.0)
+
+    def report(self, step: int, value: float) -> None:
+        """Keep it and pass it on."""
+        self.history.append((step, value))
+        self._context.report(step, value)
+
+    def load(self) -> Mapping[str, bytes] | None:
+        """The files of the fit; what was reported up to them is history again."""
+        assert self._context.checkpoints is not None
+        files = self._context.checkpoints.load()
+        if files is None:
+            return None
+        self.history[:] = [(step, value) for step, value in json.loads(files.get(_HISTORY, b"[]"))]
+        return {name: content for name, content in files.items() if name != _HISTORY}
+
+    def save(self, step: int, files: Mapping[str, bytes] | None) -> None:
+        """The files of the fit with its history."""
+        assert self._context.checkpoints is not None
+        whole = None if files is None else {**files, _HISTORY: json.dumps(self.history).encode()}
+        self._context.checkpoints.save(step, whole)

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING
 from trunkline.context import Job, StepContext, StepResult
 from trunkline.datasets.manifest import Manifest
 from trunkline.errors import IntegrityError
+from trunkline.graph.step import digest
 from trunkline.ledger.ids import new_id
 from trunkline.models.place import bundle_folder
 from trunkline.registry.protocol import ModelVersion, RunRecord
-from trunkline.training.apart import Apart
+from trunkline.training.apart import Apart, FitPlace
+from trunkline.training.placement import place
 from trunkline.training.records import Trained
 from trunkline.training.subject import find_subject
 
@@ -30,22 +32,30 @@ def run(job: Job, ctx: StepContext) -> StepResult:
     ctx.progress(f"reading the dataset of {config['name']}")
     subject = find_subject(ctx.root, config["name"], dataset_id)
     params = config["params"] if config["params"] is not None else subject.declared.data["first"]
-    scratch = ctx.state / "bundles" / f".train-{os.getpid()}"
+    placement = place(ctx.training, ctx.state, ctx.head)
+    fit_at = _fit_place(job, ctx, dataset_id, config["seed"])
     try:
-        trained = Apart(subject, config["seed"], ctx.threads).train(
+        trained = Apart(subject, config["seed"], ctx.threads, placement).train(
             {"dataset": subject.manifest.name, "dataset_id": dataset_id},
             params,
-            scratch,
+            fit_at,
             lambda step, value: ctx.progress(f"training {config['name']}: {value:.4f} at {step}"),
         )
         bundle = _keep(trained.bundle, ctx)
     finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+        shutil.rmtree(fit_at.out, ignore_errors=True)
     ctx.progress(f"registering {config['name']}")
     version, new = _version(trained, bundle, subject.manifest, ctx, job.fingerprint)
     if not ctx.ledger.read("versions", "where reference = ? and sha256 = ?", [version.uri, version.sha256]):
         _record(version, trained, subject.manifest, ctx)
+    fit_at.forget()
     return _result(version, trained, subject.manifest, new)
+
+
+def _fit_place(job: Job, ctx: StepContext, dataset_id: str, seed: int) -> FitPlace:
+    """A fit is taken up where everything is as it was: parameters, code, libraries, data, seed, threads, workers."""
+    facts = {"fingerprint": job.fingerprint, "dataset_id": dataset_id, "seed": seed, "threads": ctx.threads}
+    return FitPlace(ctx.state, digest(facts)[:32], ctx.state / "bundles" / f".train-{os.getpid()}")
 
 
 def _keep(bundle: Bundle, ctx: StepContext) -> Bundle:

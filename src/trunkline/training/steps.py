@@ -20,11 +20,14 @@ def train_step(
     code: str,
     versions: Mapping[str, str],
     params: Mapping[str, Any] | None,
-    seed: int,
+    run: Mapping[str, Any],
     where: str,
 ) -> Step:
-    """The step that trains one `@tl.model` once, with `params` (the best known) or the first ones."""
-    config = {**declared, "params": dict(params) if params is not None else None, "seed": seed}
+    """The step that trains one `@tl.model` once, with `params` (the best known) or the first ones.
+
+    `run` is what else changes the model: the seed, and what of the placement does.
+    """
+    config = {**declared, "params": dict(params) if params is not None else None, **run}
     return Step(
         step_name(declared["name"]),
         "train",

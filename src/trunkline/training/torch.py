@@ -1,210 +1,132 @@
-"""The multilayer perceptron in PyTorch, and its export to ONNX. The home of torch.
+"""Estimators in PyTorch: from their settings to a fitted network and its export. The home of torch.
 
-Batches come from `trunkline.datasets`, in memory or streamed; the network itself scales numbers and looks codes up.
+The loop is `torch_loop.py`; losses and answers are `torch_tasks.py`; a network of the user's is `torch_user.py`.
 """
 
 from __future__ import annotations
 
 import contextlib
-import logging
-import math
-import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import nn
 
-from trunkline.datasets.batches import Order
-from trunkline.datasets.torch import Tensors, tensors
-from trunkline.training.protocol import FitContext, Reporter, TrainingData
+from trunkline.errors import TrainingError
+from trunkline.models.described import Columns, describe
+from trunkline.models.torch import Scored, scores, using
+from trunkline.training.protocol import FitContext, TrainingData
+from trunkline.training.torch_device import device_of, seeded
+from trunkline.training.torch_export import to_onnx
+from trunkline.training.torch_loop import Plan, fit
+from trunkline.training.torch_mlp import Network
+from trunkline.training.torch_peers import Group
+from trunkline.training.torch_state import weights_bytes
+from trunkline.training.torch_tasks import answer_for, refuse_custom, task_loss
+from trunkline.training.torch_user import built, factory_of, guarded, idle_weights, looked_at
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from trunkline.models.encoder import EncodedColumn
-    from trunkline.training.estimators import MLP
+    from trunkline.training.settings_torch import MLP, Torch
 
-__all__ = ["FittedTorch", "Network", "fit_mlp"]
+__all__ = ["CHUNK", "FittedModule", "FittedTorch", "fit_mlp", "fit_network", "fit_torch", "flags", "unguarded"]
 
-_FARTHEST = 8.0  # standard deviations; what lies beyond is brought back
-_WARM_UP = 0.1  # share of the steps
-_CHUNK = 32_768  # rows a call when predicting
-
-
-class Network(nn.Module):
-    """Encoded rows [n, d] -> probability [n]. Scaling, flags for missing numbers and embeddings are inside."""
-
-    def __init__(self, columns: tuple[EncodedColumn, ...], flagged: Sequence[bool], settings: MLP) -> None:
-        """`flagged[i]` says whether column i was ever missing in the training part, and so gets a flag."""
-        super().__init__()
-        numbers = [index for index, column in enumerate(columns) if not column.cardinality]
-        codes = [index for index, column in enumerate(columns) if column.cardinality]
-        sizes = [columns[index].cardinality for index in codes]
-        self.number_at = _indices(numbers)
-        self.flag_at = _indices([place for place, index in enumerate(numbers) if flagged[index]])
-        self.code_at = _indices(codes)
-        self.starts = _indices(np.cumsum([0, *sizes])[:-1].tolist())
-        self.mean = _constant([columns[index].mean for index in numbers])
-        self.scale = _constant([1 / columns[index].std for index in numbers])
-        # One table for all categories, so that looking up any number of them is one operation.
-        self.embedding = nn.Embedding(max(sum(sizes), 1), settings.embedding)
-        nn.init.normal_(self.embedding.weight, std=0.1)
-        with torch.no_grad():
-            self.embedding.weight[self.starts] = 0  # code 0: a category about which nothing is known
-        width = len(numbers) + len(self.flag_at) + len(codes) * settings.embedding
-        layers: list[nn.Module] = []
-        for _ in range(settings.depth):
-            layers += [nn.Linear(width, settings.width), nn.ReLU(), nn.Dropout(settings.dropout)]
-            width = settings.width
-        self.layers = nn.Sequential(*layers, nn.Linear(width, 1))
-
-    def prepare(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """What has no weights: scaled numbers with flags, float32 [n, k], and rows of the embedding, int64 [n, c]."""
-        numbers = x.index_select(1, self.number_at)
-        missing = torch.isnan(numbers)
-        scaled = ((numbers - self.mean) * self.scale).clamp(-_FARTHEST, _FARTHEST)
-        scaled = torch.where(missing, torch.zeros_like(scaled), scaled)
-        flags = missing.index_select(1, self.flag_at).to(x.dtype)
-        return torch.cat([scaled, flags], 1), x.index_select(1, self.code_at).to(torch.int64) + self.starts
-
-    def logits(self, numbers: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:
-        """Log-odds [n] of prepared rows."""
-        if len(self.code_at):
-            numbers = torch.cat([numbers, self.embedding(codes).flatten(1)], 1)
-        return self.layers(numbers).squeeze(1)  # type: ignore[no-any-return]
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Probabilities [n] of encoded rows."""
-        return torch.sigmoid(self.logits(*self.prepare(x)))
-
-
-def fit_mlp(estimator: MLP, data: TrainingData, context: FitContext) -> FittedTorch:
-    """Fit by AdamW on the log loss; keep the epoch that validates best. See `Estimator.fit`."""
-    with _torch(context.seed, context.threads):
-        network = Network(data.encoder.columns, data.train.missing, estimator)
-        _fit(network, estimator, data, Order(estimator.batch_size, context.seed), context.report)
-    return FittedTorch(network.eval(), len(data.encoder.columns), context.threads)
-
-
-def _fit(network: Network, settings: MLP, data: TrainingData, order: Order, report: Reporter) -> None:
-    metric = data.metric
-    train = tensors(data.train.batches(order), pinned=False)
-    steps = settings.epochs * len(train)
-    optimizer = torch.optim.AdamW(network.parameters(), lr=settings.lr, weight_decay=settings.weight_decay, fused=True)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, steps))
-    best, best_epoch, weights = -math.inf, 0, network.state_dict()
-    for epoch in range(1, settings.epochs + 1):
-        _epoch(network, train.epoch(epoch), optimizer, schedule)
-        value = metric.of(data.validation.y, _scores(network.eval(), data.validation.x))
-        signed = metric.signed(value)
-        if signed > best:
-            best, best_epoch = signed, epoch
-            weights = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-        report(epoch, value)
-        if epoch - best_epoch >= settings.patience:
-            break
-    network.load_state_dict(weights)
-
-
-def _epoch(
-    network: Network,
-    batches: Iterable[Tensors],
-    optimizer: torch.optim.Optimizer,
-    schedule: torch.optim.lr_scheduler.LRScheduler,
-) -> None:
-    network.train()
-    for x, y in batches:
-        loss = nn.functional.binary_cross_entropy_with_logits(network.logits(*network.prepare(x)), y)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        optimizer.step()
-        schedule.step()
-
-
-def _scores(module: nn.Module, x: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
-    """A module's probabilities [n] of an encoded matrix."""
-    with torch.inference_mode():
-        chunks = torch.from_numpy(np.ascontiguousarray(x)).split(_CHUNK)
-        return torch.cat([module(chunk) for chunk in chunks]).double().numpy()
-
-
-def _rate(step: int, steps: int) -> float:
-    """Share of the learning rate at `step`: linear warm-up, then a cosine to zero."""
-    warm = max(1, round(_WARM_UP * steps))
-    if step < warm:
-        return (step + 1) / warm
-    return 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))
+CHUNK = 32_768
+"""Rows a call when predicting."""
+_PROBE = 4  # rows
 
 
 @dataclass(frozen=True, eq=False)
 class FittedTorch:
-    """A fitted module of encoded rows, float32 [n, width] -> probability [n], in evaluation mode."""
+    """A fitted network of encoded rows, float32 [n, width] -> scores [n] or [n, k], in evaluation mode."""
 
-    module: nn.Module
+    module: Scored
     width: int
     threads: int
+    device: str = "cpu"
+    chunk: int = CHUNK
 
     def predict(self, x: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
-        """The module's probabilities [n]."""
-        with _torch(0, self.threads):
-            return _scores(self.module, x)
+        """The network's scores."""
+        with using(self.threads):
+            return scores(self.module, x, device=self.device, chunk=self.chunk)
 
     def to_onnx(self) -> bytes:
-        """The module through torch.export, without names, paths and stack traces of this machine."""
-        with _quiet():
-            program = torch.onnx.export(
-                self.module,
-                (torch.zeros(2, self.width),),
-                dynamo=True,
-                external_data=False,
-                verbose=False,
-                input_names=["features"],
-                output_names=["score"],
-                dynamic_shapes=({0: torch.export.Dim("n")},),
-            )
-        assert program is not None
-        model = program.model_proto
-        del model.metadata_props[:], model.graph.metadata_props[:], model.graph.value_info[:]
-        for node in model.graph.node:
-            node.doc_string = node.name = ""
-            del node.metadata_props[:]
-        for value in (*model.graph.input, *model.graph.output, *model.graph.initializer):
-            del value.metadata_props[:]
-        return model.SerializeToString(deterministic=True)  # type: ignore[no-any-return]
+        """The network through torch.export."""
+        return to_onnx(self.module, self.width)
 
 
-@contextlib.contextmanager
-def _torch(seed: int, threads: int) -> Iterator[None]:
-    """PyTorch's process-wide settings for one fit: seed and thread count, given back afterwards."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            yield
-    finally:
-        torch.set_num_threads(before)
+@dataclass(frozen=True, eq=False)
+class FittedModule(FittedTorch):
+    """A fitted network of the user's, which can be told in files where ONNX cannot tell it."""
+
+    settings: Torch | None = None
+
+    @property
+    def root(self) -> Path:
+        """The project's folder. Raises TrainingError for code that no file of a project holds."""
+        assert self.settings is not None
+        return factory_of(self.settings)[0]
+
+    def files(self) -> Mapping[str, bytes]:
+        """`model.safetensors` and `module.json`. Raises as `root` does."""
+        assert self.settings is not None
+        return {"model.safetensors": weights_bytes(self.module), "module.json": factory_of(self.settings)[1].to_json()}
 
 
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """The exporter warns of its own deprecated calls and of packages it could use; neither is the user's business."""
-    level = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(level)
+def fit_mlp(estimator: MLP, data: TrainingData, context: FitContext) -> FittedTorch:
+    """Fit by AdamW on the task's loss; keep the epoch that validates best. See `Estimator.fit`."""
+    refuse_custom("MLP", data.task)
+
+    def plan(columns: Columns, device: torch.device, group: Group) -> Plan:
+        network = Network(columns, flags(data, group), estimator)
+        answer = answer_for(data, group)
+        loss = task_loss(data, estimator, answer, group)
+        return Plan(Scored(network, answer), loss, estimator, unguarded, CHUNK)
+
+    return FittedTorch(*fit_network(plan, data, context))
 
 
-def _indices(values: list[int]) -> nn.Buffer:
-    return nn.Buffer(torch.tensor(values, dtype=torch.int64))
+def fit_torch(estimator: Torch, data: TrainingData, context: FitContext) -> FittedModule:
+    """Fit a network of the user's. See `Estimator.fit`."""
+
+    def plan(columns: Columns, device: torch.device, group: Group) -> Plan:
+        answer = answer_for(data, group, loss=estimator.loss, own=estimator.answer)
+        loss = task_loss(data, estimator, answer, group, estimator.loss)
+        module = Scored(built(estimator, columns), answer).to(device)
+        rows = torch.from_numpy(data.validation.x[:_PROBE]).to(device)
+        with torch.random.fork_rng(devices=[device.index] if device.type == "cuda" else []):
+            looked_at(module, estimator, columns, rows)
+            idle = not group.alone and idle_weights(module, estimator, rows)
+        guard = guarded(estimator)
+        return Plan(module, loss, estimator, guard, CHUNK, estimator.optimizer, idle)
+
+    return FittedModule(*fit_network(plan, data, context), settings=estimator)
 
 
-def _constant(values: list[float]) -> nn.Buffer:
-    return nn.Buffer(torch.tensor(values, dtype=torch.float32))
+def fit_network(
+    make: Callable[[Columns, torch.device, Group], Plan], data: TrainingData, context: FitContext
+) -> tuple[Scored, int, int, str, int]:
+    """Make a plan under the context's seed and fit it: the fields of a `FittedTorch`."""
+    device = device_of(context)
+    group = Group(context.peers, device)
+    columns = describe(data.encoder, data.task)
+    if group.most([float(not np.isfinite(data.train.y).all())])[0]:
+        raise TrainingError(f"the target {data.signature.target!r} is not a finite number in every training row")
+    with seeded(context.seed, context.threads, device):
+        plan = make(columns, device, group)
+        fit(plan, data, context, device, group)
+    return plan.module, columns.width, context.threads, str(device), plan.chunk
+
+
+def flags(data: TrainingData, group: Group) -> list[bool]:
+    """Whether each column of the matrix was ever missing, in the rows of any rank."""
+    return [bool(missing) for missing in group.most([float(missing) for missing in data.train.missing])]
+
+
+def unguarded(place: str) -> contextlib.AbstractContextManager[Any]:
+    """The guard of our own networks: what goes wrong in them is not the user's."""
+    return contextlib.nullcontext()

@@ -41,6 +41,14 @@ def catalog_file(settings: Mapping[str, Any], root: Path) -> Path | None:
     return None if path == ":memory:" else root / path
 
 
+def moved(settings: Mapping[str, Any]) -> bool:
+    """Whether the profile says itself how a DuckLake's metadata is attached: by another name, or in another schema."""
+    return any(
+        item.get("secret") or any(str(name).lower().startswith("metadata") for name in item.get("options") or {})
+        for item in attachments(settings)
+    )
+
+
 def stamp(settings: Mapping[str, Any], root: Path) -> list[int] | None:
     """Size, times and inode of the catalog file and its log: equal stamps mean that nothing was committed between.
 

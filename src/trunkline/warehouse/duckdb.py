@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 import duckdb
 
 from trunkline.errors import EngineError, SourceError, TransientError
+from trunkline.project.lock import locked
 from trunkline.project.redact import redact
-from trunkline.warehouse import attach_sql, catalog, duckdb_load, load_sql, profile_sql
+from trunkline.warehouse import attach_sql, catalog, duckdb_load, lake_sql, load_sql, profile_sql
 from trunkline.warehouse.arrow_functions import Code, give
 from trunkline.warehouse.duckdb_errors import first_line, redacted, refused, translate
 from trunkline.warehouse.load import FileScan, LoadCounts, LoadRequest, Scan
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 _TURN_SECONDS, _FIRST_USE_SECONDS = 600.0, 30.0
 _HANDED = "trunkline_handed_rows"
 _ARROW_ROWS = 122_880  # DuckDB's own row group
+_WIDE_ROWS = 4_096  # of a Parquet row group, where there are lists or images
 _COMMITS = "pg_advisory_xact_lock(8424637207)"  # any numbers that nobody else takes
 _BUILDS = "pg_advisory_xact_lock(8424637, hashtext({schema}))"
 
@@ -64,6 +66,7 @@ class DuckDB:
         self._database = database
         self._file = file
         self._lake = False
+        self._plain = False  # a DuckLake whose metadata lies in the file of the profile, and nowhere else in it
         self._server = ""  # the PostgreSQL database behind the catalog, as this connection knows it
         self._schema = "main"
         self._depth = 0
@@ -100,6 +103,7 @@ class DuckDB:
                 hint=f"attached: {', '.join(map(str, kinds))}; see `attach:` in profiles.yml",
             )
         self._lake = kinds[self._database] == "ducklake"
+        self._plain = self._lake and self._file is not None and not catalog.moved(settings)
         if self._lake and self.query(f"select catalog_type from ducklake_settings({literal(self._database)})") == [
             ("postgres",)
         ]:
@@ -173,21 +177,16 @@ class DuckDB:
     @contextlib.contextmanager
     def _lock_file(self) -> Iterator[None]:
         assert self._file is not None  # asked by `writing`
-        from filelock import FileLock, Timeout
-
         self._file.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(f"{self._file}.lock")
-        try:
-            lock.acquire(timeout=_TURN_SECONDS)
-        except Timeout as exc:
-            raise TransientError(
-                f"another process has been writing to {self._file} for {_TURN_SECONDS:.0f} s",
-                hint="wait for it, or end it, and run the same command again",
-            ) from exc
-        try:
+        with contextlib.ExitStack() as stack:
+            try:
+                stack.enter_context(locked(Path(f"{self._file}.lock"), _TURN_SECONDS))
+            except TimeoutError as exc:
+                raise TransientError(
+                    f"another process has been writing to {self._file} for {_TURN_SECONDS:.0f} s",
+                    hint="wait for it, or end it, and run the same command again",
+                ) from exc
             yield
-        finally:
-            lock.release()
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
@@ -256,6 +255,8 @@ class DuckDB:
 
     def relations(self) -> set[tuple[str, str]]:
         """Tables and views of the target's database."""
+        if self._plain and not self._in_transaction:
+            return {(str(schema), str(name)) for schema, name in self.query(lake_sql.relations(self._database))}
         here = literal(self._database)
         rows = self.query(
             f"select lower(schema_name), lower(table_name) from duckdb_tables() where database_name = {here} union all "
@@ -288,6 +289,10 @@ class DuckDB:
         """Nothing to give back."""
 
     # -- Records
+
+    def several(self) -> str:
+        """See `Records`."""
+        return "DOUBLE[]"
 
     def create(self, relation: Relation, columns: Sequence[tuple[str, str]]) -> None:
         """CREATE TABLE IF NOT EXISTS, and the columns it lacks."""
@@ -344,12 +349,18 @@ class DuckDB:
         options = [
             "format parquet",
             "compression snappy",
-            f"row_group_size {_ARROW_ROWS}",
+            f"row_group_size {self._group_rows(sql)}",
             *([sealed] if sealed else []),
         ]
         with self.in_order():
             rows = self.execute(f"copy ({sql}) to {literal(str(path))} ({', '.join(options)})")
         return Written(rows, self._content(_parquet(path, sealed)))
+
+    def _group_rows(self, sql: str) -> int:
+        """Rows of a group: few where they are wide, as readers that stream hold whole groups, twice."""
+        with _translated():
+            types = [str(type_) for type_ in self._connection.sql(sql).types]
+        return _WIDE_ROWS if any(type_ == "BLOB" or type_.endswith("]") for type_ in types) else _ARROW_ROWS
 
     def content(self, path: Path) -> str:
         """The sum of the rows' hashes."""
@@ -399,6 +410,10 @@ class DuckDB:
         code = quote(_code_name(function))
         self.execute(f"create schema if not exists {quote(self._database)}.{quote(function.relation.schema)}")
         self.execute(f"create or replace macro {self.sql(function.relation)}({names}) as {code}({values})")
+
+    def number(self, several: str, place: int) -> str:
+        """Lists count from 1."""
+        return f"{several}[{place + 1}]"
 
     # -- FunctionRecall
 

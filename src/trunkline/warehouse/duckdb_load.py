@@ -101,7 +101,8 @@ class _Load:
             inserted += self._written(f"insert into {self._target} ({names}) {select}")
             if reading.rejects:
                 refused += self._keep_refused(scan.refused())
-            rejected += self._set_aside(reading.rows.columns)
+            if contract_sql.bad(reading.rows):  # else no row was marked
+                rejected += self._set_aside(reading.rows.columns)
         return self._counts(inserted + refused, rejected + refused)
 
     def _set_aside(self, columns: Sequence[RawColumn]) -> int:

@@ -35,7 +35,8 @@ class Written:
 class PythonFunction:
     """A SQL function written in Python.
 
-    Types are the portable ones: BIGINT, DOUBLE, BOOLEAN, VARCHAR, DATE, TIMESTAMP. For a warehouse with a Python of its
+    Types are the portable ones: BIGINT, DOUBLE, BOOLEAN, VARCHAR, DATE, TIMESTAMP, and DOUBLE[], which is JSON where a
+    warehouse has no lists. For a warehouse with a Python of its
     own, `source` is a self-contained module and `handler` its vectorised function (pandas DataFrame with columns
     0..n-1 → Series); `packages` must be there and `files` are put beside it.
     """
@@ -116,6 +117,10 @@ class Turns(Protocol):
 @runtime_checkable
 class Records(Protocol):
     """Warehouses that keep Trunkline's own tables. Types are the canonical ones."""
+
+    def several(self) -> str:
+        """The type of a column of several numbers: `DOUBLE[]`, or JSON where there are no lists."""
+        ...
 
     def create(self, relation: Relation, columns: Sequence[tuple[str, str]]) -> None:
         """Make the table and its schema unless they are there; add columns that it lacks."""
@@ -294,6 +299,13 @@ class FunctionHost(Protocol):
 
         `call` takes one Arrow array an argument, NULLs included, and returns one of the same length. It is for engines
         in this process, where a function lives as long as the connection; others take the function's source.
+        """
+        ...
+
+    def number(self, several: str, place: int) -> str:
+        """SQL of the number at `place`, from 0, of what the SQL `several` is: the value of a function that returns
+
+        DOUBLE[].
         """
         ...
 

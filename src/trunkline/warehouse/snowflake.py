@@ -146,6 +146,10 @@ class Snowflake:
 
     # -- Records
 
+    def several(self) -> str:
+        """See `Records`."""
+        return "JSON"
+
     def create(self, relation: Relation, columns: Sequence[tuple[str, str]]) -> None:
         """CREATE TABLE IF NOT EXISTS, and the columns it lacks."""
         self.execute(f"create schema if not exists {self.schema(relation)}")
@@ -302,6 +306,10 @@ class Snowflake:
                 self._put(file, f"@{stage}")
                 imports.append(f"@{stage}/{file.name}")
         self.execute(snowflake_sql.create_function(self.sql(function.relation), function, imports))
+
+    def number(self, several: str, place: int) -> str:
+        """Out of a VARIANT that holds an array."""
+        return f"get({several}, {place})::float"
 
     # -- inside
 

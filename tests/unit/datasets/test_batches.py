@@ -25,6 +25,7 @@ class Numbered:
 
     sizes: tuple[int, ...]
     width: int = WIDTH
+    outputs: tuple[int, ...] = ()
     read: list[int] = field(default_factory=list)
 
     def fill(self, spans: Sequence[Span], x: npt.NDArray[np.float32], y: npt.NDArray[np.float32]) -> None:

@@ -25,14 +25,17 @@ class Peer:
 
 @contextmanager
 def serving(
-    score: Callable[[Row], float] = lambda row: 0.5,
+    score: Callable[[Row], Any] = lambda row: 0.5,
     *,
     status: int = 200,
     body: bytes | None = None,
     hang_up: bool = False,
     delay: float = 0.0,
 ) -> Iterator[Peer]:
-    """A server that answers `score` of each row, or always `status` and `body`, or closes the connection."""
+    """A server that answers `score` of each row (a number, or the whole answer), or always `status` and `body`, or
+
+    closes the connection.
+    """
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -47,7 +50,9 @@ def serving(
             if hang_up:
                 self.close_connection = True
                 return
-            answer = json.dumps({"predictions": [{"score": score(row)} for row in sent["rows"]]}).encode()
+            told = [score(row) for row in sent["rows"]]
+            predictions = [one if isinstance(one, dict) else {"score": one} for one in told]
+            answer = json.dumps({"predictions": predictions}).encode()
             answer = answer if body is None else body
             self.send_response(status)
             self.send_header("content-length", str(len(answer)))

@@ -126,7 +126,7 @@ def test_bootstrap_is_stratified_paired_and_repeatable() -> None:
     both = [[metrics.brier(outcome, one), metrics.brier(outcome, one)]]
     first, again = (metrics.bootstrap(outcome, both, resamples=50, seed=7)[0] for _ in range(2))
     np.testing.assert_array_equal(first.resampled, again.resampled)
-    loss = first.loss(higher_is_better=False)
+    loss = first.loss("lower")
     assert (loss.value, loss.low, loss.high) == (0.0, 0.0, 0.0)
     assert np.ptp(first.resampled[:, 0]) > 0
     counted = metrics.bootstrap(outcome, [[lambda w: float(w[outcome].sum())]], resamples=50, seed=7)[0]
@@ -141,7 +141,7 @@ def test_loss_counts_the_worse_as_positive() -> None:
     assert swapped.value == pytest.approx(-found.value)
     assert swapped.low == pytest.approx(-found.high)
     briers = [[metrics.brier(outcome, score) for score in scores]]
-    assert metrics.bootstrap(outcome, briers, resamples=100, seed=0)[0].loss(higher_is_better=False).value < 0
+    assert metrics.bootstrap(outcome, briers, resamples=100, seed=0)[0].loss("lower").value < 0
 
 
 def test_perfect_order_is_not_certainty() -> None:

@@ -9,7 +9,8 @@ from sklearn.metrics import roc_auc_score
 
 from tests.unit.gate.test_metrics import simulate
 from trunkline.errors import DatasetError, EngineError
-from trunkline.gate.quality import MOST_VALUES, SliceColumn, calibrate, measure_quality
+from trunkline.gate.calibration import calibrate
+from trunkline.gate.quality import MOST_VALUES, SliceColumn, measure_quality
 
 Bools = npt.NDArray[np.bool_]
 

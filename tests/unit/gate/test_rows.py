@@ -11,6 +11,7 @@ import pytest
 
 from trunkline.errors import DatasetError
 from trunkline.gate.rows import json_rows, outcomes, slice_column
+from trunkline.models.task import Task
 
 
 @pytest.mark.parametrize(
@@ -75,3 +76,8 @@ def test_rows_are_json_values() -> None:
         "day": "2013-11-01",
     }
     assert (rows[1]["distance"], rows[1]["price"]) == (1.5, 1.25)
+
+
+def test_two_texts_are_booleans_by_the_classes_of_the_task() -> None:
+    found = outcomes(pa.table({"sent": ["yes", "no", "yes"]}), "sent", Task(classes=("no", "yes")))
+    assert (found.dtype, found.tolist()) == (np.bool_, [True, False, True])

@@ -64,6 +64,35 @@ def test_a_write_joins_the_callers_transaction(warehouse: DuckDB) -> None:
     assert ledger.loaded_files("s") == {}
 
 
+def test_a_first_ledger_is_made_with_the_rows_and_gone_with_them(warehouse: DuckDB) -> None:
+    ledger = Ledger(warehouse)
+
+    def load(source: str, *, fails: bool) -> None:
+        with ledger.transaction():
+            ledger.add("load_files", [{"load_id": "l", "source": source, "path": "p", "digest": "d", "size": 1}])
+            assert list(ledger.loaded_files(source)) == ["p"]
+            if fails:
+                raise RuntimeError
+
+    assert ledger.begin()
+    assert warehouse.relations() == set()
+    with pytest.raises(RuntimeError):
+        load("a", fails=True)
+    assert warehouse.relations() == set()
+    assert ledger.begin()
+    load("b", fails=False)
+    assert not ledger.begin()
+    assert (ledger.loaded_files("a"), list(ledger.loaded_files("b"))) == ({}, ["p"])
+
+
+def test_an_older_ledger_is_completed_before_it_is_read(warehouse: DuckDB) -> None:
+    warehouse.execute("create schema trunkline")
+    warehouse.execute("create table trunkline.cursors (load_id varchar, unit varchar)")
+    ledger = Ledger(warehouse)
+    assert not ledger.begin()
+    assert ledger.last_cursor("u") is None
+
+
 def test_loads_of_a_replaced_table_count_from_the_last_replacement(warehouse: DuckDB) -> None:
     ledger = Ledger(warehouse)
     modes = [

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from trunkline.project.confined import beside, means
+from trunkline.project.confined import _NETWORK, _version, beside, means
 
 TRY = """
 import json, os, pathlib, subprocess, sys
@@ -71,3 +72,50 @@ def test_what_lies_beside(place: Path) -> None:
     }
     assert Path("/proc") in found
     assert not [path for path in found if place.is_relative_to(path)]
+
+
+ONLY = """
+import json, os, pathlib, socket, subprocess, sys, tempfile
+root, by, port = pathlib.Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+from trunkline.project.confined import confine
+confine([root / "vault"], by, only=root / "beside")
+ways = {
+    "hidden": lambda: (root / "vault" / "test").read_text(),
+    "elsewhere": lambda: (root / "deep" / "open" / "new").write_text("x"),
+    "over": lambda: (root / "file").write_text("x"),
+    "append": lambda: open(root / "file", "a"),
+    "remove": lambda: (root / "file").unlink(),
+    "folder": lambda: (root / "deep" / "open" / "new").mkdir(),
+    "move": lambda: os.rename(root / "file", root / "deep" / "open" / "file"),
+    "out": lambda: os.rename(root / "beside" / "mine", root / "deep" / "open" / "mine"),
+    "another": lambda: subprocess.run(["touch", root / "deep" / "open" / "new"], check=True, capture_output=True),
+    "connect": lambda: socket.create_connection(("127.0.0.1", port), timeout=5).close(),
+    "read": lambda: (root / "file").read_text(),
+    "inside": lambda: (root / "beside" / "mine").write_text("x"),
+    "nowhere": lambda: open(os.devnull, "w").write("x"),
+}
+found = {}
+for name in sorted(ways, key="inside".__ne__):
+    try:
+        ways[name]()
+        found[name] = True
+    except (OSError, subprocess.CalledProcessError):
+        found[name] = False
+print(json.dumps(found))
+"""
+
+
+@pytest.mark.parametrize("by", ["landlock", "audit hook"])
+def test_where_it_may_write_only(place: Path, by: str) -> None:
+    if by == "landlock" and means() != by:
+        pytest.skip("this kernel has no Landlock of version 2")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        command = [sys.executable, "-c", ONLY, str(place), by, str(server.getsockname()[1])]
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    found = json.loads(done.stdout)
+    connects = by == "landlock" and _version() < _NETWORK
+    assert {name for name, worked in found.items() if worked} == {
+        *("read", "inside", "nowhere"),
+        *(["connect"] if connects else []),
+    }
+    assert (place / "file").read_text() == "secret"

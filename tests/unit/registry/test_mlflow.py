@@ -76,6 +76,58 @@ def test_a_run_is_what_mlflow_shows(store: MlflowRegistry, folder: Path, tmp_pat
     assert not (Path.cwd() / "mlruns").exists()
 
 
+@pytest.mark.parametrize("behind_a_server", [False, True], ids=["database", "server"])
+def test_runs_recorded_at_once_are_what_mlflow_shows(
+    store: MlflowRegistry, folder: Path, monkeypatch: pytest.MonkeyPatch, behind_a_server: bool
+) -> None:
+    from mlflow import MlflowClient
+
+    if behind_a_server:  # the way through MLflow's own calls, to the same store
+        monkeypatch.setattr("trunkline.registry.mlflow.sql_store", lambda client: None)
+    key = f"study-{behind_a_server}"
+    (study,) = store.log_runs([a_run(name="study", key=key, status="RUNNING", metrics={}, curves={})])
+    client = MlflowClient(uri_of(folder))
+    assert (client.get_run(study).info.status, client.get_run(study).info.end_time) == ("RUNNING", None)
+    many = {f"p{i}": i for i in range(130)}
+    curve = [(step, 1 / (step + 1)) for step in range(1200)]
+    trials = [
+        a_run(
+            name=f"trial {i}", key=f"{key}/{i}", parent_run_id=study, params=many, curves={"loss": curve}, status=status
+        )
+        for i, status in enumerate(["FINISHED", "FAILED"])
+    ]
+    ids = store.log_runs(trials)
+    assert store.log_runs([a_run(key=f"{key}/0", metrics={"roc_auc": 0.1})]) == ids[:1]  # it is over
+    found = client.search_runs([client.get_run(study).info.experiment_id], f"tags.`mlflow.parentRunId` = '{study}'")
+    assert {(run.info.run_name, run.info.status) for run in found} == {("trial 0", "FINISHED"), ("trial 1", "FAILED")}
+    run = client.get_run(ids[0])
+    assert run.info.end_time - run.info.start_time == 60_000
+    assert run.info.artifact_uri.endswith(f"artifacts/{ids[0]}/artifacts")
+    assert run.data.params == {name: str(value) for name, value in many.items()}
+    assert run.data.metrics == {"roc_auc": 0.7821, "log_loss": 0.35, "loss": 1 / 1200}
+    assert run.data.tags.items() >= {"dataset": "d-1", "trunkline.key": f"{key}/0", "mlflow.runName": "trial 0"}.items()
+    assert sorted((point.step, point.value) for point in client.get_metric_history(ids[0], "loss")) == curve
+    end = a_run(name="study", key=key, metrics={"best": 0.8}, curves={}, params={"new": 1}, tags={"best_trial": "0"})
+    assert store.log_runs([end]) == [study]
+    run = client.get_run(study)
+    assert (run.info.status, run.data.metrics["best"], run.data.tags["best_trial"]) == ("FINISHED", 0.8, "0")
+    assert run.data.params["width"] == "256"
+    store.log_runs([a_run(key=key, status="RUNNING", metrics={}, curves={})])  # the search goes on
+    assert client.get_run(study).info.status == "RUNNING"
+
+
+def test_a_batch_with_one_bad_run_records_none(store: MlflowRegistry) -> None:
+    good, bad = a_run(key="batch/0"), a_run(key="batch/1", params={"x" * 300: 1})
+    with pytest.raises(EngineError):
+        store.log_runs([good, bad])
+    from mlflow import MlflowClient
+
+    client: MlflowClient = store._client
+    experiment = client.get_experiment_by_name("suite")
+    assert experiment is not None
+    assert client.search_runs([experiment.experiment_id], "tags.`trunkline.key` LIKE 'batch/%'") == []
+
+
 def test_a_version_is_a_logged_model_of_its_run(store: MlflowRegistry, folder: Path, tmp_path: Path) -> None:
     from mlflow import MlflowClient
 

@@ -51,8 +51,14 @@ def ctx(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.chdir(tmp_path)
     warehouse = open_duckdb({"path": "local.duckdb"} if getattr(request, "param", "file") == "file" else LAKE, tmp_path)
     warehouse.execute(f"create table main.flights as {ROWS}")
-    yield StepContext(
-        root=tmp_path,
+    yield context(warehouse, tmp_path)
+    warehouse.close()
+
+
+def context(warehouse: Any, root: Path) -> StepContext:
+    """What batch scoring needs of a session."""
+    return StepContext(
+        root=root,
         run_id="run_1",
         target="dev",
         warehouse=warehouse,
@@ -60,12 +66,11 @@ def ctx(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Monk
         registry=MemoryRegistry,
         progress=lambda text, done=None: None,
         vault_key=lambda: b"k" * 32,
-        secrets=Secrets(tmp_path),
+        secrets=Secrets(root),
         who="tester",
         git_commit=lambda: None,
         threads=2,
     )
-    warehouse.close()
 
 
 @pytest.fixture(params=["here", "in the warehouse"])

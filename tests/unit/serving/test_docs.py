@@ -15,7 +15,7 @@ def test_names_and_values_cannot_break_out_of_the_page() -> None:
     page = docs_page(signature, f"models:/{evil}/1", evil, "ab" * 32).body.decode()
     assert page.count("<script") == 2  # the page's own
     (data,) = re.findall(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)
-    assert json.loads(data) == {"fields": [[evil, "category"], ["b", "boolean"]]}
+    assert json.loads(data) == {"fields": [[evil, "category"], ["b", "boolean"]], "task": "binary"}
 
 
 def test_a_nullable_boolean_without_example_starts_at_null() -> None:

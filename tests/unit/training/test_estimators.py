@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from trunkline.errors import TrainingError
 from trunkline.estimators import MLP, LightGBM
 from trunkline.models.runtime import Scorer
-from trunkline.training import estimators
-from trunkline.training.lightgbm import floor32
+from trunkline.training import settings as shared
 from trunkline.training.metrics import METRICS, roc_auc
 from trunkline.training.protocol import Estimator, FitContext, Fitted, Pruned, TrainingData
+from trunkline.training.tree_graph import floor32
 
 QUICK: dict[str, Estimator] = {
     "mlp": MLP(width=32, epochs=4, batch_size=256, lr=5e-3),
@@ -187,7 +187,7 @@ def test_a_setting_out_of_range_is_named(kind: type[Any], settings: dict[str, An
 
 def test_a_framework_that_is_not_installed_is_named(data: TrainingData, monkeypatch: pytest.MonkeyPatch) -> None:
     absent = {"mlp": ("trunkline.training.not_there:fit", "pip install 'trunkline[torch]'")}
-    monkeypatch.setattr(estimators, "_IMPLEMENTATIONS", absent)
+    monkeypatch.setattr(shared, "IMPLEMENTATIONS", absent)
     with pytest.raises(TrainingError, match=r"needs trunkline\.training\.not_there") as caught:
         fit(MLP(), data)
     assert caught.value.hint == "pip install 'trunkline[torch]'"

@@ -133,7 +133,7 @@ def test_an_interrupted_trial_is_tried_again(spec: SearchSpec, data: TrainingDat
 
     def interrupted(trial: Any) -> Fake:
         calls.append(trial)
-        if len(calls) == 3:  # the look at `first`, then the second trial
+        if len(calls) == 4:  # two looks at `first`, then the second trial
             trial.suggest_float("noise", 0.0, 4.0)
             raise KeyboardInterrupt
         return build(trial)

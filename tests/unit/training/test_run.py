@@ -1,4 +1,4 @@
-"""A training from the model function to the bundle, and the ladder of feature groups."""
+"""A training from the model function to the bundle."""
 
 from __future__ import annotations
 
@@ -10,12 +10,11 @@ import pytest
 
 from tests.unit.training.conftest import table
 from tests.unit.training.fakes import Fake
-from trunkline.errors import DatasetError, IntegrityError, TrainingError
+from trunkline.errors import IntegrityError
 from trunkline.estimators import LightGBM
 from trunkline.models.bundle import Bundle
 from trunkline.models.pyfunc import _load_pyfunc
 from trunkline.models.runtime import Scorer
-from trunkline.training.compare import Row, compare
 from trunkline.training.parity import verify
 from trunkline.training.protocol import FitContext, TrainingData
 from trunkline.training.run import Trained, TrainSpec, train
@@ -48,7 +47,7 @@ def test_the_bundle_says_how_it_came_to_be(trained: Trained, data: TrainingData)
 def test_the_metrics_are_those_of_validation(trained: Trained) -> None:
     low, high = trained.interval
     assert 0.83 < low < trained.value == trained.metrics["roc_auc"] < high
-    assert set(trained.metrics) == {"roc_auc", "average_precision", "log_loss", "brier"}
+    assert set(trained.metrics) == {"roc_auc", "average_precision", "log_loss", "brier", "accuracy", "f1"}
     assert [step for step, _ in trained.history] == [25, 50]
     assert trained.parity < 1e-5
 
@@ -109,30 +108,3 @@ def test_parity_looks_at_missing_values_that_the_data_lack(data: TrainingData) -
     assert not pd.isna(part.validation.x).any()
     with pytest.raises(IntegrityError):
         verify(Forgetful(), fitted, part.validation.x)
-
-
-GROUPS = {"route": ["distance", "carrier"], "history": ["delay"]}
-
-
-def test_the_ladder_climbs(data: TrainingData) -> None:
-    heard: list[Row] = []
-    rows = compare(build, data, GROUPS, {"small": {"leaves": 7}, "large": {"leaves": 31}}, on_row=heard.append)
-    assert rows == heard
-    assert [(row.groups, row.features, row.variation, row.estimator) for row in rows] == [
-        (("route",), 2, "small", "lightgbm"),
-        (("route",), 2, "large", "lightgbm"),
-        (("route", "history"), 3, "small", "lightgbm"),
-        (("route", "history"), 3, "large", "lightgbm"),
-    ]
-    assert rows[0].high < rows[2].low <= rows[2].value <= rows[2].high
-
-
-def test_a_ladder_that_cannot_be_climbed_is_refused_before_it_begins(data: TrainingData) -> None:
-    heard: list[Row] = []
-    with pytest.raises(TrainingError, match="Did you mean 'leaves'"):
-        compare(build, data, GROUPS, {"small": {}, "typo": {"leafs": 7}}, on_row=heard.append)
-    with pytest.raises(TrainingError, match="no feature groups"):
-        compare(build, data, {}, {})
-    with pytest.raises(DatasetError, match="Did you mean 'delay'"):
-        compare(build, data, {"route": ["dleay"]}, {}, on_row=heard.append)
-    assert heard == []

@@ -34,6 +34,43 @@ def test_a_failed_transaction_leaves_nothing(lake: DuckDB) -> None:
     assert lake.relations() == {("main", "t")}
 
 
+def test_relations_are_those_there_now_also_within_a_transaction(lake: DuckDB) -> None:
+    for statement in (
+        'create schema "Shop"',
+        'create table "Shop"."Orders" (a int)',
+        'create view "Shop".recent as from "Shop"."Orders"',
+        "create table main.gone (a int)",
+        "create table main.old (a int)",
+        "alter table main.old rename to renamed",
+        "create schema empty",
+        "create table empty.t (a int)",
+    ):
+        lake.execute(statement)
+    lake.execute("drop table main.gone")
+    lake.execute("drop schema empty cascade")
+    there = {("shop", "orders"), ("shop", "recent"), ("main", "renamed")}
+    assert lake.relations() == there
+    with lake.transaction():
+        lake.execute("drop table main.renamed")
+        lake.execute("create table main.new (a int)")
+        assert lake.relations() == there - {("main", "renamed")} | {("main", "new")}
+    assert lake.relations() == there - {("main", "renamed")} | {("main", "new")}
+
+
+def test_relations_of_a_lake_whose_metadata_is_in_a_schema_of_its_own(tmp_path: Path) -> None:
+    def made(schema: str, table: str) -> set[tuple[str, str]]:
+        options = {"data_path": str(tmp_path / schema), "metadata_schema": schema}
+        attach = [{"path": "ducklake:two.duckdb", "alias": "lake", "options": options}]
+        warehouse = open_duckdb({**SETTINGS, "attach": attach}, tmp_path)
+        warehouse.execute(f"create table main.{table} (a int)")
+        found = warehouse.relations()
+        warehouse.close()
+        return found
+
+    assert made("main", "a") == {("main", "a")}
+    assert made("other", "b") == {("main", "b")}
+
+
 def test_a_snapshot_is_read_as_it_was(lake: DuckDB) -> None:
     lake.execute("create table main.t as select 1 as a")
     table = Relation("main", "t")
