@@ -23,7 +23,7 @@ class SourceCounts:
 
 @dataclass(frozen=True)
 class Summary:
-    """What a project's ledger says. `leaderboard` rows are those of the last `compare` of each model, the best of each first."""
+    """What a project's ledger says. `leaderboard` rows are those of each model's last `compare`, best first."""
 
     sources: tuple[SourceCounts, ...]
     nodes: int
