@@ -27,7 +27,7 @@ from trunkline.errors import EngineError, IntegrityError
 from trunkline.models.encoder import Encoder
 from trunkline.models.signature import Signature
 
-__all__ = ["Bundle", "encoder_and_model"]
+__all__ = ["Bundle", "encoder_and_model", "holds_module"]
 
 _BUNDLE, _ENCODER, _SIGNATURE = "bundle.json", "encoder.json", "signature.json"
 _MODEL, _WEIGHTS, _MODULE = "model.onnx", "model.safetensors", "module.json"
@@ -149,6 +149,11 @@ class Bundle:
         if _identity(parts) != self.sha256:
             raise IntegrityError("the bundle changed after it was opened", file=self.path)
         return parts
+
+
+def holds_module(directory: Path) -> bool:
+    """Whether the bundle there, not opened yet, says that its model is a module of the project."""
+    return (directory / _MODULE).exists()
 
 
 def encoder_and_model(files: Mapping[str, bytes], expect_sha256: str) -> tuple[Encoder, bytes]:

@@ -12,6 +12,7 @@ from trunkline.datasets.manifest import Manifest, read_manifest
 from trunkline.datasets.run import folder
 from trunkline.datasets.sealed import Standing, open_sealed, standing
 from trunkline.errors import DatasetError, ModelReferenceError, ProjectError, did_you_mean
+from trunkline.gate.modules import ModuleScorer
 from trunkline.gate.own import own_metric
 from trunkline.gate.policy import goals
 from trunkline.gate.quality import OwnMetric
@@ -47,7 +48,8 @@ def gate(session: Session, deployment: str | None, reference: str | None) -> Gat
     candidate, champion = _contenders(session, spec, reference)
     bundle = fetched(session.project, session.context, candidate)
     rival = fetched(session.project, session.context, champion) if champion else None
-    judged, judged_against = _contender(bundle), _contender(rival) if rival else None
+    root = session.project.root
+    judged, judged_against = _contender(bundle, root), _contender(rival, root) if rival else None
     task = common(judged.task, judged_against.task if judged_against else None)
     manifest = _manifest(session, spec, bundle)
     own = _own(session, candidate.name, task)
@@ -128,10 +130,11 @@ def _manifest(session: Session, spec: Deployment, bundle: Resolved) -> Manifest:
     return read_manifest(place)
 
 
-def _contender(resolved: Resolved) -> Contender:
+def _contender(resolved: Resolved, root: Path) -> Contender:
     bundle = Bundle.open(resolved.bundle, expect_sha256=resolved.sha256)
     signature = bundle.signature
-    return Contender(resolved.reference, resolved.sha256, Scorer(bundle), signature.names, signature.task)
+    scorer = ModuleScorer(bundle, root) if bundle.is_module else Scorer(bundle)
+    return Contender(resolved.reference, resolved.sha256, scorer, signature.names, signature.task)
 
 
 def _own(session: Session, name: str, task: Task) -> OwnMetric | None:

@@ -21,6 +21,10 @@ from trunkline.serving.server import ServerConfig, serve
 def main() -> int:
     """The exit code: 0 after SIGINT or SIGTERM."""
     options = _options()
+    if options.hidden:
+        from trunkline.project.confined import confine  # not needed for a model that is no code
+
+        confine(options.hidden)
     service = Service(options.bundle, options.reference, options.deployment, options.spool, options.sha256)
     if options.with_stdin:
         threading.Thread(target=_end_with_stdin, daemon=True).start()
@@ -42,6 +46,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8000, help="0 takes a free one")
     parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--hidden", type=Path, action="append", help="a file or folder to be out of the server's reach")
     parser.add_argument("--with-stdin", action="store_true", help="end when standard input ends")
     return parser.parse_args()
 

@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import IO
 
 from trunkline.errors import EngineError
+from trunkline.models.bundle import holds_module
 
 _STOP_SECONDS = 15.0
 
@@ -58,10 +59,16 @@ def start(
     """
     command = [sys.executable, "-P", "-m", "trunkline.serving", "--with-stdin", "--port", str(port)]
     command += ["--bundle", str(bundle_dir), "--spool", str(spool), "--reference", reference]
-    command += ["--deployment", deployment]
+    hidden, environ = _confined(bundle_dir)
+    command += ["--deployment", deployment, *hidden]
     output = tempfile.TemporaryFile()  # noqa: SIM115  # closed by `stop`
     child = subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=output, start_new_session=True
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=output,
+        start_new_session=True,
+        env=environ,
     )
     line = _first_line(child, timeout)
     if not line:
@@ -70,6 +77,20 @@ def start(
         with output:
             raise EngineError(f"the server {what} at its start", hint=f"its last output:\n{_last(output)}")
     return ServerProcess(json.loads(line)["url"], child.pid, child, output)
+
+
+def _confined(bundle_dir: Path) -> tuple[list[str], dict[str, str] | None]:
+    """Arguments and environment of the child. A model that is code of the project around the working directory runs as
+
+    `ml/` code does: vault, warehouse, keys and secrets are out of its reach.
+    """
+    if not holds_module(bundle_dir):
+        return [], None
+    from trunkline.project.hidden import hidden_paths, open_environ
+    from trunkline.project.load import find_root
+
+    root = find_root(Path.cwd())
+    return [f"--hidden={path}" for path in hidden_paths(root)], open_environ(root, os.environ)
 
 
 def _first_line(child: subprocess.Popen[bytes], timeout: float) -> bytes | None:
