@@ -67,7 +67,7 @@ def main() -> None:
         root = _project(Path(folder), options.rows, options.epochs)
         request = {"cpus": 2, "token": secrets.token_hex(32)}
         begun = time.monotonic()
-        with held_apart("trunkline.training.ray_head:hold", request, root=root) as told:
+        with held_apart("trunkline.training.on_ray.head:hold", request, root=root) as told:
             print(f"Ray was there after {time.monotonic() - begun:.1f} s")
             placement = Placement(on="ray", workers=2, storage=str(root / ".trunkline" / "ray"), **told)
             by_hand, ours = [], []

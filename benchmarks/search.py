@@ -191,7 +191,7 @@ def bare_optuna(build: Callable[[Any], Any], data: Any, trials: int, journal: Pa
 
 def trunkline(build: Callable[[Any], Any], data: Any, trials: int, folder: Path, jobs: int, registry: Any) -> float:
     """A search; with a registry its runs go there through the outbox, and all have arrived in the end."""
-    from trunkline.training.optuna import SearchSpec, search
+    from trunkline.training.search.optuna import SearchSpec, search
 
     spec = SearchSpec(build, "s", folder / "s.journal", trials=trials, jobs=jobs, seed=1)
     with logged(folder, registry) if registry else nullcontext() as tell:
@@ -234,13 +234,13 @@ def lap(scene: str, contestant: str) -> dict[str, float]:
     fits, trials = Fits(), TRIALS[scene]
     build = fits.counting(sleeper if scene == "overhead" else mlp)
     if scene == "hpo":
-        from trunkline.training.torch_warm import warm
+        from trunkline.training.networks.warm import warm
 
         warm()
     with tempfile.TemporaryDirectory(prefix="trunkline-bench-") as name:
         folder = Path(name)
         jobs = 2 if contestant.endswith("-2") else 1  # Trunkline forks one as well, as `tune` does
-        import_module("trunkline.training.optuna")  # imports are in nobody's time
+        import_module("trunkline.training.search.optuna")  # imports are in nobody's time
 
         registry = store(folder) if contestant == "trunkline-mlflow" else None
         before, begun = _cpu(), time.perf_counter()

@@ -50,11 +50,11 @@ def network(estimator: Any, data: TrainingData) -> nn.Module:
     """The very network of an estimator: [b, d] -> log-odds [b], or [b, k] of an ensemble."""
     columns, flags = describe(data.encoder, data.task), data.train.missing
     if isinstance(estimator, MLP):
-        from trunkline.training.torch_mlp import Network
+        from trunkline.training.networks.mlp import Network
 
         return Network(columns, flags, estimator)
-    from trunkline.training.tabm import Ensemble, _bins
-    from trunkline.training.torch_peers import Group
+    from trunkline.training.networks.peers import Group
+    from trunkline.training.networks.tabm import Ensemble, _bins
 
     bins = _bins(data, columns, Group(None, torch.device("cpu")), estimator.bins)
     return Ensemble(columns, flags, estimator, bins)

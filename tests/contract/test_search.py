@@ -17,11 +17,11 @@ from tests.unit.training.conftest import SCHEMA, table
 from tests.unit.training.fakes import Fake
 from trunkline.errors import TransientError
 from trunkline.models.signature import Signature
-from trunkline.training import databases
 from trunkline.training.features import prepare
-from trunkline.training.optuna import SearchSpec, search
 from trunkline.training.protocol import TrainingData
-from trunkline.training.studies import read_studies
+from trunkline.training.search import databases
+from trunkline.training.search.optuna import SearchSpec, search
+from trunkline.training.search.studies import read_studies
 
 ROOT = Path(__file__).parent.parent.parent
 

@@ -14,7 +14,7 @@ from trunkline.estimators import Torch
 from trunkline.models.encoder import EncodedColumn, Encoder
 from trunkline.models.task import Task
 from trunkline.project import python
-from trunkline.training.settings_torch import MLP, Loop, TabM
+from trunkline.training.networks.settings import MLP, Loop, TabM
 
 PAGE = (Path(__file__).parent.parent.parent / "docs" / "estimators.md").read_text("utf-8")
 NETWORKS = PAGE[PAGE.index("## Networks") :]

@@ -28,5 +28,5 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def head(project: Path) -> Iterator[Placement]:
     """The Ray that most tests share; the last one ends it."""
     request = {"cpus": CORES, "token": secrets.token_hex(32)}
-    with held_apart("trunkline.training.ray_head:hold", request, root=project) as told:
+    with held_apart("trunkline.training.on_ray.head:hold", request, root=project) as told:
         yield Placement(on="ray", storage=str(project / ".trunkline" / "ray"), **told)

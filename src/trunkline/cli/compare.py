@@ -14,7 +14,7 @@ from trunkline.cli.options import common, session
 from trunkline.cli.show import Show
 
 if TYPE_CHECKING:
-    from trunkline.training.comparison import Comparison, Contrast, Family, Importance, Row
+    from trunkline.training.experiments.comparison import Comparison, Contrast, Family, Importance, Row
 
 _BAR = 24
 _IMPORTANCES = 12  # lines for people; --json and the page have all
@@ -120,7 +120,7 @@ def _shown(show: Show, found: Comparison) -> None:
 
 
 def _ladder(show: Show, found: Comparison) -> None:
-    from trunkline.training.comparison import signed
+    from trunkline.training.experiments.comparison import signed
 
     rows = found.ladder
     low, high = min(row.low for row in rows), max(row.high for row in rows)
@@ -152,7 +152,7 @@ def _ladder(show: Show, found: Comparison) -> None:
 
 
 def _differences(show: Show, found: Comparison, title: str, listed: Sequence[Contrast]) -> None:
-    from trunkline.training.comparison import signed
+    from trunkline.training.experiments.comparison import signed
 
     if not listed:
         return
@@ -181,7 +181,7 @@ def _verdict(found: Comparison, one: Contrast) -> str:
 
 
 def _importances(show: Show, found: Comparison, listed: Sequence[Importance]) -> None:
-    from trunkline.training.comparison import signed
+    from trunkline.training.experiments.comparison import signed
 
     if not listed:
         return

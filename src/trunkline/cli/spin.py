@@ -145,7 +145,7 @@ def _model(show: Show, spun: SpunModel, root: Path) -> None:
 
 
 def _against(show: Show, spun: SpunModel) -> None:
-    from trunkline.training.comparison import signed
+    from trunkline.training.experiments.comparison import signed
 
     cells = [
         [

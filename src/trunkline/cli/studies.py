@@ -55,8 +55,8 @@ def show_(study: str, html: Path | None, project: Path | None, target: str | Non
     """STUDY (or the newest one of a model): history, best trials, the front, importance of parameters."""
     from trunkline.orchestration.studying import find_study
     from trunkline.project.files import write_atomic
-    from trunkline.training.databases import shown
-    from trunkline.training.study_page import study_page
+    from trunkline.training.search.databases import shown
+    from trunkline.training.search.study_page import study_page
 
     show = Show(as_json=as_json)
     page = html.absolute() if html else None

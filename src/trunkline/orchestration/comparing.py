@@ -18,8 +18,8 @@ from trunkline.orchestration.session import Session
 from trunkline.project.files import write_atomic
 from trunkline.registry.protocol import RunRecord
 from trunkline.training.apart import Apart, Experiment
-from trunkline.training.comparison import Ablate, Comparison, Row
-from trunkline.training.leaderboard import leaderboard_page, leaderboard_svg
+from trunkline.training.experiments.comparison import Ablate, Comparison, Row
+from trunkline.training.experiments.leaderboard import leaderboard_page, leaderboard_svg
 from trunkline.training.placement import Placement
 from trunkline.training.steps import step_name
 from trunkline.training.subject import Subject

@@ -105,7 +105,7 @@ class Session:
         training = self.project.config.training
         cores = max(len(os.sched_getaffinity(0)), training.ray.workers * training.ray.cpus_per_worker)
         request = {"cpus": cores, "token": secrets.token_hex(32)}
-        held = held_apart("trunkline.training.ray_head:hold", request, root=self.project.root)
+        held = held_apart("trunkline.training.on_ray.head:hold", request, root=self.project.root)
         found: Mapping[str, Any] = self._held.enter_context(held)
         return found
 

@@ -31,8 +31,8 @@ from trunkline.project.files import write_atomic
 from trunkline.project.ml import find_model
 from trunkline.registry.protocol import RunRecord
 from trunkline.training.apart import Apart
+from trunkline.training.experiments.spun import Spun, ToSpin
 from trunkline.training.placement import Placement
-from trunkline.training.spun import Spun, ToSpin
 from trunkline.training.subject import Subject
 from trunkline.warehouse.protocol import Loader, Snapshots
 

@@ -12,7 +12,7 @@ from trunkline.training.records import StudyRecord
 
 def studies(session: Session) -> list[StudyRecord]:
     """All studies, storage by storage, oldest first."""
-    from trunkline.training.studies import read_studies
+    from trunkline.training.search.studies import read_studies
 
     return [study for _, storage in storages(session) for study in read_studies(storage)]
 
@@ -22,7 +22,7 @@ def find_study(session: Session, name: str) -> tuple[StudyRecord, Path | str]:
 
     Raises TrainingError with the close match.
     """
-    from trunkline.training.studies import read_studies
+    from trunkline.training.search.studies import read_studies
 
     found = [(study, storage) for _, storage in storages(session) for study in read_studies(storage)]
     matching = [entry for entry in found if entry[0].name == name] or [e for e in found if e[0].model == name]

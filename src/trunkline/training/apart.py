@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from trunkline.errors import TrainingError, TransientError
 from trunkline.project.apart import run_apart
-from trunkline.training.comparison import Ablate, Comparison
+from trunkline.training.experiments.comparison import Ablate, Comparison
+from trunkline.training.experiments.spun import Against, Spun, ToSpin
 from trunkline.training.placement import Placement, reachable
 from trunkline.training.records import SearchResult, StudyOpened, Trained, TrialRecord
-from trunkline.training.spun import Against, Spun, ToSpin
 from trunkline.training.subject import Subject
 
 if TYPE_CHECKING:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from trunkline.training.settings_sklearn import Sklearn
-from trunkline.training.settings_torch import MLP, TabM, Torch
-from trunkline.training.settings_trees import LightGBM, XGBoost
+from trunkline.training.networks.settings import MLP, TabM, Torch
+from trunkline.training.scikit.settings import Sklearn
+from trunkline.training.trees.settings import LightGBM, XGBoost
 
 __all__ = ["LightGBM", "MLP", "Sklearn", "TabM", "Torch", "XGBoost"]

@@ -21,10 +21,10 @@ def train(request: Request, tell: Tell) -> dict[str, Any]:
     """Train once into the folder `out`; what became of it, without the bundle. Tells step and value."""
     placement = Placement(**request["placement"])
     if placement.on == "ray":
-        from trunkline.training.ray_head import connect
+        from trunkline.training.on_ray.head import connect
 
         connect(placement)  # before anything else of Ray is imported: it reads its settings then
-        from trunkline.training.ray import train as train_on_ray
+        from trunkline.training.on_ray.ray import train as train_on_ray
 
         trained = train_on_ray(request, placement, lambda step, value: tell([step, value]))
     else:
@@ -47,7 +47,7 @@ def train(request: Request, tell: Tell) -> dict[str, Any]:
 
 def search(request: Request, tell: Tell) -> dict[str, Any]:
     """Search to the end. Tells `{"opened": …}` with the study as it is found, then `{"trial": …}` of each that ends."""
-    from trunkline.training.optuna import OpenStudy, SearchSpec, records, search
+    from trunkline.training.search.optuna import OpenStudy, SearchSpec, records, search
 
     def opened(study: OpenStudy) -> None:
         found = [asdict(record) for record in records(study)]
@@ -81,19 +81,19 @@ def search(request: Request, tell: Tell) -> dict[str, Any]:
 
     if placement.on == "inline":
         return asdict(search(spec, inputs.data, on_trial=on_trial, on_open=opened))
-    from trunkline.training.ray_head import connect
+    from trunkline.training.on_ray.head import connect
 
     connect(placement)  # before anything else of Ray is imported: it reads its settings then
-    from trunkline.training.ray_tune import search_on_ray
+    from trunkline.training.on_ray.tune import search_on_ray
 
     return asdict(search_on_ray(spec, inputs, Path(request["root"]), placement, on_trial=on_trial, on_open=opened))
 
 
 def compare(request: Request, tell: Tell) -> dict[str, Any]:
     """A whole comparison. Tells what `training.compare.compare` does."""
-    from trunkline.training.cells import Store
-    from trunkline.training.compare import CompareSpec, compare
-    from trunkline.training.variations import variations
+    from trunkline.training.experiments.cells import Store
+    from trunkline.training.experiments.compare import CompareSpec, compare
+    from trunkline.training.experiments.variations import variations
 
     inputs = _inputs(request)
     spec = CompareSpec(
@@ -113,8 +113,8 @@ def compare(request: Request, tell: Tell) -> dict[str, Any]:
 
 def spin(request: Request, tell: Tell) -> dict[str, Any]:
     """Train once more on the data of a past run. Tells step and value."""
+    from trunkline.training.experiments.spin import spin
     from trunkline.training.protocol import FitContext
-    from trunkline.training.spin import spin
 
     context = FitContext(
         seed=request["seed"],

@@ -61,7 +61,7 @@ def device_for(asked: str) -> str:
         return asked
     if not (Path("/dev/nvidia0").exists() and find_spec("torch")):
         return "cpu"
-    from trunkline.training.torch_device import best_device  # brings torch, which a machine with a GPU is to use
+    from trunkline.training.networks.device import best_device  # brings torch, which a machine with a GPU is to use
 
     return best_device()
 

@@ -26,12 +26,12 @@ CALIBRATIONS = (None, "sigmoid", "isotonic", "temperature")
 
 # Where each estimator is implemented, and what to install if its framework is not there.
 IMPLEMENTATIONS = {
-    "mlp": ("trunkline.training.torch:fit_mlp", "pip install 'trunkline[torch]'"),
-    "tabm": ("trunkline.training.tabm:fit_tabm", "pip install 'trunkline[torch]'"),
-    "torch": ("trunkline.training.torch:fit_torch", "pip install 'trunkline[torch]'"),
-    "lightgbm": ("trunkline.training.lightgbm:fit_lightgbm", "pip install --force-reinstall trunkline"),
-    "xgboost": ("trunkline.training.xgboost:fit_xgboost", "pip install 'trunkline[xgboost]'"),
-    "sklearn": ("trunkline.training.sklearn:fit_sklearn", "pip install --force-reinstall trunkline"),
+    "mlp": ("trunkline.training.networks.torch:fit_mlp", "pip install 'trunkline[torch]'"),
+    "tabm": ("trunkline.training.networks.tabm:fit_tabm", "pip install 'trunkline[torch]'"),
+    "torch": ("trunkline.training.networks.torch:fit_torch", "pip install 'trunkline[torch]'"),
+    "lightgbm": ("trunkline.training.trees.lightgbm:fit_lightgbm", "pip install --force-reinstall trunkline"),
+    "xgboost": ("trunkline.training.trees.xgboost:fit_xgboost", "pip install 'trunkline[xgboost]'"),
+    "sklearn": ("trunkline.training.scikit.sklearn:fit_sklearn", "pip install --force-reinstall trunkline"),
 }
 
 

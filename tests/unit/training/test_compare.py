@@ -20,13 +20,13 @@ from tests.unit.training.lines import GROUPS, FittedLine, Line, data_of
 from trunkline.errors import DatasetError, TrainingError
 from trunkline.models.task import TaskKind
 from trunkline.project.declare import Metric
-from trunkline.training.ablation import left_out
-from trunkline.training.cells import Store
-from trunkline.training.compare import CompareSpec, compare
-from trunkline.training.comparison import Comparison
-from trunkline.training.leaderboard_svg import leaderboard_svg
+from trunkline.training.experiments.ablation import left_out
+from trunkline.training.experiments.cells import Store
+from trunkline.training.experiments.compare import CompareSpec, compare
+from trunkline.training.experiments.comparison import Comparison
+from trunkline.training.experiments.leaderboard_svg import leaderboard_svg
+from trunkline.training.experiments.permutation import importances, places
 from trunkline.training.metrics import METRICS
-from trunkline.training.permutation import importances, places
 from trunkline.training.protocol import Matrix, TrainingData
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trunkline.training.contrasts import holm, pooled
+from trunkline.training.experiments.contrasts import holm, pooled
 from trunkline.training.metrics import Difference
 
 Z = 1.959963984540054

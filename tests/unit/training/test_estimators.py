@@ -19,7 +19,7 @@ from trunkline.models.runtime import Scorer
 from trunkline.training import settings as shared
 from trunkline.training.metrics import METRICS, roc_auc
 from trunkline.training.protocol import Estimator, FitContext, Fitted, Pruned, TrainingData
-from trunkline.training.tree_graph import floor32
+from trunkline.training.trees.graph import floor32
 
 QUICK: dict[str, Estimator] = {
     "mlp": MLP(width=32, epochs=4, batch_size=256, lr=5e-3),

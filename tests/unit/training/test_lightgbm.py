@@ -11,11 +11,11 @@ from trunkline.errors import TrainingError
 from trunkline.estimators import LightGBM, XGBoost
 from trunkline.models.task import Task
 from trunkline.testing import estimator_cases
-from trunkline.training import lightgbm
-from trunkline.training.lightgbm import FittedLightGBM
 from trunkline.training.metrics import Metric
 from trunkline.training.protocol import FitContext
-from trunkline.training.recoding import Recoding, _ranks
+from trunkline.training.trees import lightgbm
+from trunkline.training.trees.lightgbm import FittedLightGBM
+from trunkline.training.trees.recoding import Recoding, _ranks
 
 
 def test_a_model_of_several_legs_is_one_model(monkeypatch: pytest.MonkeyPatch) -> None:

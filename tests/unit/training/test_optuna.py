@@ -17,8 +17,8 @@ from tests.unit.training.fakes import Fake
 from trunkline.errors import TrainingError
 from trunkline.estimators import MLP, LightGBM
 from trunkline.training.metrics import METRICS
-from trunkline.training.optuna import SearchSpec, TrialRecord, search
 from trunkline.training.protocol import Pruned, TrainingData
+from trunkline.training.search.optuna import SearchSpec, TrialRecord, search
 
 
 def build(trial: Any) -> Fake:
@@ -84,7 +84,7 @@ from tests.unit.training.conftest import SCHEMA, table
 from tests.unit.training.fakes import Fake
 from trunkline.models.signature import Signature
 from trunkline.training.features import prepare
-from trunkline.training.optuna import SearchSpec, search
+from trunkline.training.search.optuna import SearchSpec, search
 
 def build(trial):
     noise = trial.suggest_float("noise", 0.0, 4.0)

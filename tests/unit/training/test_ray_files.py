@@ -8,8 +8,8 @@ import pytest
 
 from trunkline.errors import EngineError
 from trunkline.project.ml import Declared
+from trunkline.training.on_ray.files import ship
 from trunkline.training.placement import Placement
-from trunkline.training.ray_files import ship
 
 _ID = "f00d" * 16
 

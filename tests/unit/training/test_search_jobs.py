@@ -16,8 +16,8 @@ import pytest
 
 from tests.unit.training.fakes import Fake, FittedFake
 from trunkline.estimators import MLP, LightGBM
-from trunkline.training.optuna import SearchSpec, TrialRecord, search
 from trunkline.training.protocol import FitContext, TrainingData
+from trunkline.training.search.optuna import SearchSpec, TrialRecord, search
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ from tests.unit.training.conftest import SCHEMA, table
 from tests.unit.training.test_search_jobs import Deadly
 from trunkline.models.signature import Signature
 from trunkline.training.features import prepare
-from trunkline.training.optuna import SearchSpec, search
+from trunkline.training.search.optuna import SearchSpec, search
 
 marks = Path(sys.argv[1])
 def build(trial):

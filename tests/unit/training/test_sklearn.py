@@ -32,10 +32,10 @@ from trunkline.models.runtime import Scorer
 from trunkline.models.task import Task, TaskKind
 from trunkline.testing import estimator_cases
 from trunkline.training.parity import verify
-from trunkline.training.preparation import Preparation
 from trunkline.training.protocol import FitContext, Peers
-from trunkline.training.sklearn import FittedSklearn
-from trunkline.training.sklearn_graph import trees_of
+from trunkline.training.scikit.graph import trees_of
+from trunkline.training.scikit.preparation import Preparation
+from trunkline.training.scikit.sklearn import FittedSklearn
 
 
 def fitted(estimator: Any, kind: TaskKind = "binary", **settings: Any) -> FittedSklearn:

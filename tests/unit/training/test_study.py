@@ -12,14 +12,14 @@ import pytest
 
 from tests.unit.training.fakes import Fake, FittedFake
 from trunkline.errors import ProjectError, TrainingError, TransientError
-from trunkline.training.databases import driver_url, shown
 from trunkline.training.metrics import METRICS
-from trunkline.training.objectives import kept_step
-from trunkline.training.optuna import SearchSpec, open_study, records, search, study_spec
 from trunkline.training.protocol import FitContext, TrainingData
 from trunkline.training.records import TrialRecord
-from trunkline.training.studies import front_of, read_studies
-from trunkline.training.study_page import study_page
+from trunkline.training.search.databases import driver_url, shown
+from trunkline.training.search.objectives import kept_step
+from trunkline.training.search.optuna import SearchSpec, open_study, records, search, study_spec
+from trunkline.training.search.studies import front_of, read_studies
+from trunkline.training.search.study_page import study_page
 
 
 def build(trial: Any) -> Fake:
@@ -156,7 +156,7 @@ def test_which_steps_are_kept() -> None:
 
 
 def test_a_trial_asked_and_told_from_elsewhere(spec: SearchSpec, data: TrainingData) -> None:
-    from trunkline.training.objectives import Ended
+    from trunkline.training.search.objectives import Ended
 
     with open_study(study_spec(spec, data)) as study:
         assert study.fresh

@@ -20,10 +20,10 @@ from trunkline.errors import IntegrityError, TrainingError
 from trunkline.estimators import MLP, TabM, Torch
 from trunkline.models.task import Task
 from trunkline.training.checkpoints import FolderCheckpoints, checkpoints_for
+from trunkline.training.networks.device import compiler_told, compiles
+from trunkline.training.networks.peers import common_batches, evened
+from trunkline.training.networks.state import pack, unpack
 from trunkline.training.protocol import FitContext, Pruned, TrainingData
-from trunkline.training.torch_device import compiler_told, compiles
-from trunkline.training.torch_peers import common_batches, evened
-from trunkline.training.torch_state import pack, unpack
 
 
 def normed(columns: Any) -> nn.Module:

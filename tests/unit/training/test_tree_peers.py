@@ -18,8 +18,8 @@ from xgboost.tracker import RabitTracker
 from tests.unit.training.tree_peers_case import ESTIMATORS
 from trunkline.models.task import TaskKind
 from trunkline.testing import estimator_cases
-from trunkline.training.peers import total
 from trunkline.training.protocol import FitContext, Peers
+from trunkline.training.trees.peers import total
 
 SCRIPT = Path(__file__).with_name("tree_peers_case.py")
 

@@ -11,7 +11,7 @@ import trunkline as tl
 from trunkline.errors import TrainingError
 from trunkline.estimators import MLP, LightGBM
 from trunkline.project.declare import Model
-from trunkline.training.variations import near, variations
+from trunkline.training.experiments.variations import near, variations
 
 
 def build(trial: Any) -> LightGBM | MLP:

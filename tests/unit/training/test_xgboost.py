@@ -13,9 +13,9 @@ from trunkline.estimators import XGBoost
 from trunkline.models.runtime import Scorer
 from trunkline.models.task import TaskKind
 from trunkline.testing import estimator_cases
-from trunkline.training import xgboost
 from trunkline.training.protocol import FitContext
-from trunkline.training.xgboost import FittedXGBoost
+from trunkline.training.trees import xgboost
+from trunkline.training.trees.xgboost import FittedXGBoost
 
 KINDS: tuple[TaskKind, ...] = ("binary", "multiclass", "regression", "quantile")
 

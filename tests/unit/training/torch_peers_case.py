@@ -17,9 +17,9 @@ sys.path.insert(0, str(Path(__file__).parent.parent.parent.parent))
 from tests.unit.training.torch_cases import Kept, made
 from trunkline.estimators import MLP, Torch
 from trunkline.models.task import Task
+from trunkline.training.networks.peers import Group
+from trunkline.training.networks.torch import flags
 from trunkline.training.protocol import FitContext, Matrix, Peers, Pruned
-from trunkline.training.torch import flags
-from trunkline.training.torch_peers import Group
 
 
 class Odd(torch.nn.Module):

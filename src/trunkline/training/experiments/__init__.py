@@ -1,0 +1,1 @@
+"""Comparing many fits on the same rows, and a past one once more."""

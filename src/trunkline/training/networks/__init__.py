@@ -1,0 +1,1 @@
+"""Estimators in PyTorch: one loop for all of them."""

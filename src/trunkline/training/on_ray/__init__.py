@@ -1,0 +1,1 @@
+"""Fits and trials in the processes of Ray."""
