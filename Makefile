@@ -29,7 +29,7 @@ demo: $(STAMP) ## from raw files to answered predictions, in ./demo
 	PATH="$(CURDIR)/$(BIN):$$PATH" bash scripts/demo.sh demo
 
 test: lint $(STAMP_EMULATOR) $(STAMP_FIVETRAN) $(STAMP_MARIADB) ## lint, then every test
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
+	$(BIN)/python -m pytest -n $(WORKERS) --dist load
 
 lint: $(STAMP) ## style, types and import layers
 	$(BIN)/ruff check .

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from hypothesis import settings
+from xdist.scheduler import LoadScopeScheduling
 
 from tests.emulator import running
 
@@ -24,9 +25,30 @@ os.environ |= {
     "RUNTIME__DLTHUB_TELEMETRY": "false",
 }
 
+# Files whose tests share what is dear to make, and so run on one worker of pytest-xdist, one after the other.
+# (Its own mark `xdist_group` has no effect with pytest 9.2: the worker's new node ids do not reach the scheduler.)
+TOGETHER = {
+    "tests/e2e/test_databases.py",
+    "tests/e2e/test_scoring.py",
+    "tests/e2e/test_search.py",
+    "tests/ray/test_ray.py",
+    "tests/unit/project/test_macros.py",
+}
+
 # The same examples in every run, and no deadline on a machine that others use as well.
 settings.register_profile("trunkline", deadline=None, derandomize=True, database=None)
 settings.load_profile("trunkline")
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
+    """Tests go to workers one by one, but for those of a file in `TOGETHER`."""
+    return _Scheduling(config, log)
+
+
+class _Scheduling(LoadScopeScheduling):
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return file if file in TOGETHER else nodeid
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -33,8 +33,6 @@ from trunkline.project.sources import read_sources, units
 from trunkline.warehouse.duckdb import open_duckdb
 from trunkline.warehouse.retry import again
 
-pytestmark = pytest.mark.xdist_group("databases")
-
 
 @dataclass
 class Work:

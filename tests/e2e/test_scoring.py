@@ -16,8 +16,6 @@ import yaml
 
 from tests.e2e.conftest import Project, copy_of
 
-pytestmark = pytest.mark.xdist_group("scoring")  # one project for all of them
-
 MODEL = "models:/returns/1"
 INPUTS = "items, amount, amount_per_item, hour, country, first_order"
 SCORED = (

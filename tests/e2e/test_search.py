@@ -18,7 +18,6 @@ from tests.contract.servers import free_port
 from tests.e2e.conftest import Project, copy_of
 
 pytestmark = [
-    pytest.mark.xdist_group("search"),  # one project for all of them
     # MLflow 3.17 uses a loader option that SQLAlchemy 2.1 deprecates; Python shows such warnings in tests only.
     pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning"),
 ]

@@ -21,7 +21,7 @@ from trunkline.training.apart import Apart, Study
 from trunkline.training.placement import Placement
 from trunkline.training.records import Trained, TrialRecord
 
-pytestmark = [pytest.mark.xdist_group("ray"), pytest.mark.timeout(900)]
+pytestmark = pytest.mark.timeout(900)
 
 _DRIVER, _WORKER, _ACTOR = "-m trunkline.project.child", "RayTrainWorker", "ray::ImplicitFunc"
 

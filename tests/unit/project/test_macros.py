@@ -25,8 +25,6 @@ import sqlglot
 
 from tests.emulator.running import account, connect
 
-pytestmark = pytest.mark.xdist_group("macros")
-
 TEMPLATES = Path(__file__).parents[3] / "src" / "trunkline" / "project" / "templates"
 GOLDEN = Path(__file__).parents[2] / "golden" / "macros"
 MODELS = {
