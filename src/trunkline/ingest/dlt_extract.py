@@ -85,7 +85,7 @@ class Extraction:
                         yield self._checkpoint()
 
     def _checkpoint(self) -> streams.Checkpoint:
-        return streams.Checkpoint(orjson.loads(json.typed_dumps(self._pipeline["sources"])))
+        return streams.Checkpoint(_settled(orjson.loads(json.typed_dumps(self._pipeline["sources"]))))
 
     def _by_table(self, resource: DltResource, item: Any, meta: Any) -> Iterator[tuple[Table, Any]]:
         """The rows of an item by table, without those that no table is declared for."""
@@ -154,6 +154,16 @@ def _ordered(pipe: Any) -> bool:
 
 def _typed(state: Any) -> dict[str, Any]:
     return dict(json.typed_loads(orjson.dumps(state).decode())) if state else {}
+
+
+def _settled(state: Any) -> Any:
+    """Equal for equal states: the hashes of the rows at an incremental's last value are a set to dlt, and a list in its
+    state, in an order that differs from process to process."""
+    if isinstance(state, list):
+        return [_settled(item) for item in state]
+    if not isinstance(state, dict):
+        return state
+    return {key: sorted(value) if key == "unique_hashes" else _settled(value) for key, value in state.items()}
 
 
 class _Run(RunContext):

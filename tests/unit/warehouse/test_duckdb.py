@@ -60,7 +60,7 @@ def test_relations_are_those_there_now_also_within_a_transaction(lake: DuckDB) -
 def test_relations_of_a_lake_whose_metadata_is_in_a_schema_of_its_own(tmp_path: Path) -> None:
     def made(schema: str, table: str) -> set[tuple[str, str]]:
         options = {"data_path": str(tmp_path / schema), "metadata_schema": schema}
-        attach = [{"path": "ducklake:two.duckdb", "alias": "lake", "options": options}]
+        attach = [{"path": f"ducklake:{tmp_path}/two.duckdb", "alias": "lake", "options": options}]
         warehouse = open_duckdb({**SETTINGS, "attach": attach}, tmp_path)
         warehouse.execute(f"create table main.{table} (a int)")
         found = warehouse.relations()
