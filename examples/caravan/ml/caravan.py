@@ -30,8 +30,8 @@ households = tl.Dataset(
 
 @tl.model(dataset=households, metric="average_precision", first={"family": "lightgbm"})
 def caravan(trial: tl.Trial):
-    weight = trial.suggest_categorical("class_weight", ["none", "balanced"])
-    settings = {"class_weight": None if weight == "none" else weight}
+    weight = trial.suggest_categorical("class_weights", ["none", "balanced"])
+    settings = {"class_weights": None if weight == "none" else weight}
     if trial.suggest_categorical("family", ["lightgbm", "mlp"]) == "lightgbm":
         return LightGBM(
             leaves=trial.suggest_int("leaves", 3, 31, log=True),

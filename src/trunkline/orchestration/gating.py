@@ -82,13 +82,16 @@ def gate(session: Session, deployment: str | None, reference: str | None) -> Gat
 
 
 def _contenders(session: Session, spec: Deployment, reference: str | None) -> tuple[ModelVersion, ModelVersion | None]:
-    """The candidate: as asked for; else the file's reference if it is not the champion; else the newest version."""
+    """The candidate: as asked for; else the file's reference if it is not the champion; else the newest version.
+
+    The champion: that of its name; else, of one that is asked for, what the file deploys under another name.
+    """
     registry = session.context.registry()
+    promoted = registry.resolve(spec.spec.model) if spec.spec.model else None
     if reference:
         candidate = registry.resolve(reference)
-        champion = registry.alias(candidate.name, "champion")
+        champion = registry.alias(candidate.name, "champion") or promoted
     else:
-        promoted = registry.resolve(spec.spec.model) if spec.spec.model else None
         name = promoted.name if promoted else _model_name(session, spec)
         champion = registry.alias(name, "champion")
         if promoted and (champion is None or promoted.version != champion.version):
@@ -98,7 +101,7 @@ def _contenders(session: Session, spec: Deployment, reference: str | None) -> tu
             if not versions:
                 raise ModelReferenceError(f"model {name!r} has no version yet", hint=f"trunkline run train:{name}")
             candidate = versions[-1]
-    same = champion is not None and champion.version == candidate.version
+    same = champion is not None and (champion.name, champion.version) == (candidate.name, candidate.version)
     return candidate, None if same else champion
 
 
