@@ -17,9 +17,9 @@ prints = tl.Dataset(
 )
 
 
-@tl.model(dataset=prints, metric="log_loss", first={"family": "tabm"})
+@tl.model(dataset=prints, metric="log_loss", first={"family": "mlp", "width": 384})
 def letter(trial: tl.Trial):
-    family = trial.suggest_categorical("family", ["tabm", "mlp", "lightgbm"])
+    family = trial.suggest_categorical("family", ["mlp", "tabm", "lightgbm"])
     if family == "lightgbm":
         return LightGBM(
             leaves=trial.suggest_int("leaves", 15, 63, log=True),
