@@ -11,18 +11,18 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from trunkline.gate.metrics import DeLong, Floats, Ints, Weighted, mean_of, midranks
+from trunkline.gate.metrics import DeLong, Floats, Ints, Weighted, mean_of
+from trunkline.models.measures import absolute_errors, covered, midranks, pinball_losses, square_errors
 
 __all__ = [
     "absolute_error",
     "areas_against_rest",
     "class_log_loss",
-    "covered",
-    "hits",
     "macro_f1",
     "pinball",
     "r2",
     "root_mean_square",
+    "within",
 ]
 
 _EPSILON = float(np.finfo(np.float64).eps)
@@ -33,12 +33,6 @@ def class_log_loss(place: Ints, score: Floats) -> Weighted:
     """Mean negative log-likelihood of the right class, clipped as `metrics.log_loss`."""
     of_right: Floats = score[np.arange(len(place)), place]
     return mean_of(-np.log(np.clip(of_right, _EPSILON, 1 - _EPSILON)))
-
-
-def hits(place: Ints, score: Floats) -> Floats:
-    """1 where the most probable class is the right one, [n]."""
-    right: Floats = (score.argmax(axis=1) == place).astype(np.float64)
-    return right
 
 
 def macro_f1(place: Ints, score: Floats) -> Weighted:
@@ -85,13 +79,13 @@ def _area(positive: npt.NDArray[np.bool_], score: Floats) -> tuple[float, Floats
 
 def root_mean_square(y: Floats, score: Floats) -> Weighted:
     """Root of the mean squared error; of several outputs, over all of them."""
-    squares = mean_of(_each(np.square(score - y)))
+    squares = mean_of(square_errors(y, score))
     return lambda weights: float(squares(weights) ** 0.5)
 
 
 def absolute_error(y: Floats, score: Floats) -> Weighted:
     """Mean absolute error; of several outputs, over all of them."""
-    return mean_of(_each(np.abs(score - y)))
+    return mean_of(absolute_errors(y, score))
 
 
 def r2(y: Floats, score: Floats) -> Weighted:
@@ -101,20 +95,13 @@ def r2(y: Floats, score: Floats) -> Weighted:
 
 
 def pinball(y: Floats, score: Floats, quantiles: Sequence[float]) -> Weighted:
-    """Mean pinball loss of rows and quantiles: Koenker & Bassett (1978), "Regression quantiles", Econometrica 46."""
-    above, level = y[:, None] - score, np.asarray(quantiles)
-    return mean_of(np.maximum(level * above, (level - 1) * above).mean(axis=1))
+    """Mean pinball loss of rows and quantiles."""
+    return mean_of(pinball_losses(y, score, quantiles))
 
 
-def covered(y: Floats, score: Floats, name: str, names: Sequence[str]) -> Floats:
+def within(y: Floats, score: Floats, name: str, names: Sequence[str]) -> Floats:
     """1 where the outcome is at or below the quantile of `coverage_…`, or within all of them for `coverage`, [n]."""
     if name == "coverage":
-        inside = (score[:, 0] <= y) & (y <= score[:, -1])
-    else:
-        inside = y <= score[:, names.index(name.removeprefix("coverage_"))]
-    return inside.astype(np.float64)
-
-
-def _each(errors: Floats) -> Floats:
-    found: Floats = errors.mean(axis=1) if errors.ndim == 2 else errors
+        return covered(y, score)
+    found: Floats = (y <= score[:, names.index(name.removeprefix("coverage_"))]).astype(np.float64)
     return found

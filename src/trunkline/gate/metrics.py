@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from trunkline.gate.evidence import Estimate, Loss
 from trunkline.gate.policy import Goal, goodness
+from trunkline.models.measures import brier_scores, midranks
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -81,21 +82,6 @@ def _covariance(rows: Floats) -> Floats:
     return found
 
 
-def midranks(values: Floats) -> Floats:
-    """Ranks from 1; equal values share the mean of theirs.
-
-    >>> midranks(np.array([3.0, 1.0, 3.0])).tolist()
-    [2.5, 1.0, 2.5]
-    """
-    order = np.argsort(values, kind="stable")
-    ordered = values[order]
-    starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])
-    counts = np.diff(np.r_[starts, len(values)])
-    ranks = np.empty(len(values))
-    ranks[order] = np.repeat(starts + (counts + 1) / 2, counts)
-    return ranks
-
-
 Weighted = Callable[[Floats], float]
 """A metric of one model as a function of how often each row counts (whole numbers)."""
 
@@ -124,7 +110,7 @@ def log_loss(positive: npt.NDArray[np.bool_], score: Floats) -> Weighted:
 
 def brier(positive: npt.NDArray[np.bool_], score: Floats) -> Weighted:
     """Mean squared distance of score and outcome."""
-    return mean_of(np.square(score - positive))
+    return mean_of(brier_scores(positive, score))
 
 
 def mean_of(each: Floats) -> Weighted:

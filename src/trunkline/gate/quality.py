@@ -28,6 +28,7 @@ from trunkline.gate.metrics import (
     wilson,
 )
 from trunkline.gate.policy import Goal, goals
+from trunkline.models.measures import hits
 from trunkline.models.task import BINARY, Task
 
 RESAMPLES = 400
@@ -226,11 +227,11 @@ class _Judge:
 
     def _metric(self, name: str, outcome: _Outcome, score: Floats) -> Weighted:
         if name.startswith("coverage"):
-            return mean_of(measures.covered(outcome, score, name, self.task.names))
+            return mean_of(measures.within(outcome, score, name, self.task.names))
         if name == "pinball_loss":
             return measures.pinball(outcome, score, self.task.quantiles)
         if name == "accuracy":
-            return mean_of(measures.hits(outcome, score))
+            return mean_of(hits(outcome, score))
         if name == "log_loss" and self.task.kind == "multiclass":
             return measures.class_log_loss(outcome, score)
         return _METRICS[name](outcome, score)

@@ -14,11 +14,11 @@ import numpy as np
 import numpy.typing as npt
 
 from trunkline.errors import TrainingError, did_you_mean
+from trunkline.models import measures
+from trunkline.models.measures import average_precision, roc_auc
 from trunkline.models.task import DEFAULT_METRICS, Task, TaskKind
 from trunkline.project import declare
 from trunkline.project.boundary import told, user_frames
-from trunkline.training import measures
-from trunkline.training.measures import average_precision, roc_auc
 
 __all__ = [
     "Difference", "METRICS", "Metric", "average_precision", "brier", "interval", "log_loss", "measure_all",

@@ -9,6 +9,7 @@ from sklearn import metrics as theirs
 
 from trunkline.gate import measures, metrics
 from trunkline.gate.evidence import Estimate
+from trunkline.models.measures import hits
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -42,7 +43,7 @@ def test_metrics_of_classes_are_scikit_learns() -> None:
     assert measures.class_log_loss(place, score)(often) == pytest.approx(
         theirs.log_loss(place, score, sample_weight=often)
     )
-    assert metrics.mean_of(measures.hits(place, score))(often) == pytest.approx(
+    assert metrics.mean_of(hits(place, score))(often) == pytest.approx(
         theirs.accuracy_score(place, chosen, sample_weight=often)
     )
     assert measures.macro_f1(place, score)(often) == pytest.approx(
@@ -120,9 +121,9 @@ def test_quantiles_are_scikit_learns_and_cover_what_they_should() -> None:
     )
     assert measures.pinball(y, score, QUANTILES)(often) == pytest.approx(expected)
     names = ("q10", "q50", "q90")
-    shares = {name: measures.covered(y, score, f"coverage_{name}", names).mean() for name in names}
+    shares = {name: measures.within(y, score, f"coverage_{name}", names).mean() for name in names}
     assert shares == pytest.approx({"q10": 0.1, "q50": 0.5, "q90": 0.9}, abs=0.02)
-    inside = measures.covered(y, score, "coverage", names).mean()
+    inside = measures.within(y, score, "coverage", names).mean()
     assert inside == pytest.approx(shares["q90"] - shares["q10"])
 
 

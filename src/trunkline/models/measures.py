@@ -1,5 +1,7 @@
 """The formulas behind the metrics: of all rows, of each row, and how much each row moves the metric.
 
+What chooses a model (`training/metrics.py`) and what judges it (`gate/measures.py`) are made of them.
+
 `y` float [n] holds 0 and 1, places of classes, or numbers; `score` is [n], or [n, k] with a column for each class or
 quantile. An *influence* [n] says by how much a row moves a metric: over rows drawn anew the metric's variance is about
 the sum of its squares over n², and that of a difference of two metrics on the same rows the same of the difference of
@@ -19,8 +21,8 @@ from trunkline.errors import TrainingError
 
 __all__ = [
     "absolute_errors", "average_precision", "brier_scores", "covered", "f1", "f1_influence", "hits", "log_losses",
-    "macro_f1", "macro_f1_influence", "median_ae", "pinball_losses", "r2", "r2_influence", "relative_errors", "roc_auc",
-    "roc_auc_influence", "roc_auc_ovr", "roc_auc_ovr_influence", "square_errors",
+    "macro_f1", "macro_f1_influence", "median_ae", "midranks", "pinball_losses", "r2", "r2_influence",
+    "relative_errors", "roc_auc", "roc_auc_influence", "roc_auc_ovr", "roc_auc_ovr_influence", "square_errors",
 ]  # fmt: skip
 
 _Array = npt.NDArray[Any]
@@ -102,7 +104,7 @@ def roc_auc(y: _Array, score: _Array) -> float:
     n = int(positive.sum())
     m = len(y) - n
     _need_both(n, m, "roc_auc")
-    return float((_midranks(score)[positive].sum() - n * (n + 1) / 2) / (n * m))
+    return float((midranks(score)[positive].sum() - n * (n + 1) / 2) / (n * m))
 
 
 def roc_auc_influence(y: _Array, score: _Array) -> _Array:
@@ -110,9 +112,9 @@ def roc_auc_influence(y: _Array, score: _Array) -> _Array:
     positive = y > 0.5
     n, m = int(positive.sum()), int((~positive).sum())
     _need_both(n, m, "roc_auc")
-    ranks = _midranks(score)
-    above = (ranks[positive] - _midranks(score[positive])) / m  # share of negatives below each positive
-    below = 1 - (ranks[~positive] - _midranks(score[~positive])) / n  # share of positives above each negative
+    ranks = midranks(score)
+    above = (ranks[positive] - midranks(score[positive])) / m  # share of negatives below each positive
+    below = 1 - (ranks[~positive] - midranks(score[~positive])) / n  # share of positives above each negative
     moved = np.empty(len(y))
     moved[positive] = (above - above.mean()) * (len(y) / n * _unbiased(n))
     moved[~positive] = (below - below.mean()) * (len(y) / m * _unbiased(m))
@@ -148,14 +150,18 @@ def average_precision(y: _Array, score: _Array) -> float:
     return float((precision * np.diff(found[ends], prepend=0)).sum() / found[-1])
 
 
-def _midranks(values: _Array) -> npt.NDArray[np.float64]:
-    """Ranks from 1, equal values sharing the mean of theirs."""
-    order = np.argsort(values)
-    in_order = values[order]
-    starts = np.concatenate(([0], np.flatnonzero(in_order[1:] != in_order[:-1]) + 1, [len(values)]))
-    middle = (starts[:-1] + starts[1:] + 1) / 2
-    ranks = np.empty(len(values), dtype=np.float64)
-    ranks[order] = np.repeat(middle, np.diff(starts))
+def midranks(values: _Array) -> npt.NDArray[np.float64]:
+    """Ranks from 1; equal values share the mean of theirs.
+
+    >>> midranks(np.array([3.0, 1.0, 3.0])).tolist()
+    [2.5, 1.0, 2.5]
+    """
+    order = np.argsort(values, kind="stable")
+    ordered = values[order]
+    starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])
+    counts = np.diff(np.r_[starts, len(values)])
+    ranks = np.empty(len(values))
+    ranks[order] = np.repeat(starts + (counts + 1) / 2, counts)
     return ranks
 
 
