@@ -11,25 +11,31 @@ SHELL := /bin/bash
 
 NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
 PYTHON ?= $(firstword $(foreach name,python3.11 python3,$(shell $(name) -c '$(NEW_ENOUGH)' 2>/dev/null && echo $(name))))
-WORKERS ?= 2
+# One more than the two cores of the smallest machine: tests of Ray and of kills wait much.
+WORKERS ?= 3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 STAMP := .venv/.stamp
+STAMP_COMPILED := .venv/.stamp-compiled
 STAMP_BENCH := .venv/.stamp-bench
 STAMP_EMULATOR := .venv-emulator/.stamp
 STAMP_FIVETRAN := .venv-fivetran/.stamp
 STAMP_MARIADB := .venv-mariadb/.stamp
 
-.PHONY: help demo test lint bench lock clean
+.PHONY: help demo test lint ready bench lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-demo: $(STAMP) ## from raw files to answered predictions, in ./demo
+demo: $(STAMP_COMPILED) ## from raw files to answered predictions, in ./demo
 	PATH="$(CURDIR)/$(BIN):$$PATH" bash scripts/demo.sh demo
 
-test: lint $(STAMP_EMULATOR) $(STAMP_FIVETRAN) $(STAMP_MARIADB) ## lint, then every test
+test: ## lint, then every test
+	@$(MAKE) --no-print-directory --jobs=2 ready
 	$(BIN)/python -m pytest -n $(WORKERS) --dist load
+
+# pip, mypy and the compiler use one core each: what does not need the other goes on beside it.
+ready: lint $(STAMP_EMULATOR) $(STAMP_FIVETRAN) $(STAMP_MARIADB) $(STAMP_COMPILED)
 
 lint: $(STAMP) ## style, types and import layers
 	$(BIN)/ruff check .
@@ -46,6 +52,11 @@ bench: $(STAMP_BENCH) ## the benchmarks beside their limits and peers
 	$(BIN)/python benchmarks/predict.py
 	$(BIN)/python benchmarks/datasets.py
 	$(BIN)/python benchmarks/feeding.py
+	$(BIN)/python benchmarks/training.py
+	$(BIN)/python benchmarks/search.py
+	$(BIN)/python benchmarks/on_ray.py
+	$(BIN)/python benchmarks/gate_statistics.py --trials 100 --rows 200
+	$(BIN)/python benchmarks/gate_latency.py
 
 lock: ## resolve every version anew and write the constraints files
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed" >&2; exit 1; }
@@ -60,11 +71,17 @@ $(STAMP): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed" >&2; exit 1; }
 	@echo "Installing into .venv; the first time takes some minutes."
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(PIP) torch
-	$(PIP) --editable '.[dev]'
+	$(PIP) --no-compile torch
+	$(PIP) --no-compile --editable '.[dev]'
 	@touch $@
 
-$(STAMP_BENCH): $(STAMP)
+# Python would compile what it imports, and keep it, but for the processes that may not write: those of ml/*.py. What
+# is no Python of today's (templates, tests of parsers) does not compile, and need not.
+$(STAMP_COMPILED): $(STAMP)
+	$(BIN)/python -m compileall -qq -x /templates/ src .venv/lib || true
+	@touch $@
+
+$(STAMP_BENCH): $(STAMP_COMPILED)
 	$(PIP) --editable '.[bench]'
 	@touch $@
 
@@ -72,14 +89,14 @@ $(STAMP_BENCH): $(STAMP)
 $(STAMP_EMULATOR): constraints-emulator.txt
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed" >&2; exit 1; }
 	test -x .venv-emulator/bin/python || $(PYTHON) -m venv .venv-emulator
-	.venv-emulator/bin/python -m pip install --quiet --disable-pip-version-check --requirement constraints-emulator.txt
+	.venv-emulator/bin/python -m pip install --no-compile --quiet --disable-pip-version-check --requirement constraints-emulator.txt
 	@touch $@
 
 # Fivetran's Connector SDK, for the connectors that the tests run: an environment of its own, as its users have it.
 $(STAMP_FIVETRAN): constraints-fivetran.txt
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed" >&2; exit 1; }
 	test -x .venv-fivetran/bin/python || $(PYTHON) -m venv .venv-fivetran
-	.venv-fivetran/bin/python -m pip install --quiet --disable-pip-version-check --requirement constraints-fivetran.txt
+	.venv-fivetran/bin/python -m pip install --no-compile --quiet --disable-pip-version-check --requirement constraints-fivetran.txt
 	@touch $@
 
 # A MariaDB server for the tests: an installed one, or Debian's packages unpacked here.

@@ -150,6 +150,8 @@ def _loop(config: dict[str, Any]) -> list[float]:
     from sklearn.metrics import roc_auc_score
     from torch import nn
 
+    from trunkline.models.torch import FARTHEST
+
     torch.set_num_threads(1)
     torch.manual_seed(0)
     rank = train.get_context().get_world_rank()
@@ -158,6 +160,12 @@ def _loop(config: dict[str, Any]) -> list[float]:
     x, y = x[rank::2], y[rank::2]
     held_x, held_y = _tensors(folder / "validation.parquet")
     mean, std = x.mean(0), x.std(0)
+
+    def prepared(x: torch.Tensor) -> torch.Tensor:
+        # as the estimator's network does: a number may be missing or far off
+        scaled = ((x - mean) / std).clamp(-FARTHEST, FARTHEST)
+        return torch.where(torch.isnan(x), torch.zeros_like(scaled), scaled)
+
     layers = [nn.Linear(12, 256), nn.ReLU(), nn.Dropout(0.1), nn.Linear(256, 256), nn.ReLU(), nn.Dropout(0.1)]
     network = prepare_model(nn.Sequential(*layers, nn.Linear(256, 1)))
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3, fused=True)
@@ -165,14 +173,14 @@ def _loop(config: dict[str, Any]) -> list[float]:
     for epoch in range(config["epochs"]):
         network.train()
         for rows in torch.randperm(len(x)).split(2048):
-            logits = network((x[rows] - mean) / std).squeeze(1)
+            logits = network(prepared(x[rows])).squeeze(1)
             loss = nn.functional.binary_cross_entropy_with_logits(logits, y[rows])
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
         network.eval()
         with torch.inference_mode():
-            score = network((held_x - mean) / std).squeeze(1)
+            score = network(prepared(held_x)).squeeze(1)
         value = float(roc_auc_score(held_y.numpy(), score.numpy()))
         with tempfile.TemporaryDirectory() as scratch:
             torch.save(network.state_dict(), f"{scratch}/model.pt")

@@ -24,8 +24,9 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
+
+from networks import network
 
 NUMBERS, CATEGORIES = 20, 5
 BARE = """
@@ -170,35 +171,9 @@ def make_bundle(directory: Path) -> tuple[bytes, bytes]:
     ]
     signature = Signature(tuple(fields), target="late")
     encoder = Encoder.fit(table, signature, min_count=1)
-    Bundle.write(directory, signature=signature, encoder=encoder, onnx=network(len(fields)), metadata={})
+    Bundle.write(directory, signature=signature, encoder=encoder, onnx=network([len(fields), 64, 64, 1]), metadata={})
     rows = table.to_pylist()
     return json.dumps({"rows": rows[:1]}).encode(), json.dumps({"rows": rows}).encode()
-
-
-def network(width: int, hidden: int = 64) -> bytes:
-    """A network with two hidden layers as ONNX."""
-    import numpy as np
-    from onnx import TensorProto, helper, numpy_helper
-
-    random = np.random.default_rng(0)
-    sizes = [width, hidden, hidden, 1]
-    nodes, constants, layer = [], [], "features"
-    for index, (rows, columns) in enumerate(pairwise(sizes)):
-        weights = random.normal(size=(rows, columns)).astype(np.float32) / rows**0.5
-        constants += [
-            numpy_helper.from_array(weights, f"w{index}"),
-            numpy_helper.from_array(np.zeros(columns, np.float32), f"b{index}"),
-        ]
-        nodes.append(helper.make_node("Gemm", [layer, f"w{index}", f"b{index}"], [f"g{index}"]))
-        layer = f"a{index}"
-        nodes.append(helper.make_node("Relu" if columns > 1 else "Sigmoid", [f"g{index}"], [layer]))
-    constants.append(numpy_helper.from_array(np.array([-1]), "shape"))
-    nodes.append(helper.make_node("Reshape", [layer, "shape"], ["score"]))
-    features = helper.make_tensor_value_info("features", TensorProto.FLOAT, ["n", width])
-    score = helper.make_tensor_value_info("score", TensorProto.FLOAT, ["n"])
-    graph = helper.make_graph(nodes, "benchmark", [features], [score], constants)
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
-    return bytes(model.SerializeToString())
 
 
 @contextmanager

@@ -11,7 +11,8 @@ import sys
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from types import UnionType
+from typing import Any, get_args
 
 import click
 import msgspec
@@ -79,7 +80,7 @@ def _rows(prefix: str, kind: Any) -> Iterator[str]:
         default = "required" if item.required else ("" if inner else default)
         yield f"| `{prefix}{item.name}` | {_type_name(item.type)} | {default} |"
         if inner:
-            nested.append((f"{prefix}{item.name}." + ("" if inner is item.type else "NAME."), inner))
+            nested.append((f"{prefix}{item.name}." + ("" if inner in _either(item.type) else "NAME."), inner))
     yield ""
     for inner_prefix, inner_kind in nested:
         yield f"### `{inner_prefix[:-1]}`\n"
@@ -90,6 +91,11 @@ def _struct_of(kind: Any) -> Any:
     """The struct that a type is, or holds as a mapping's values."""
     candidates = (kind, *getattr(kind, "__args__", ()))
     return next((k for k in candidates if isinstance(k, type) and issubclass(k, msgspec.Struct)), None)
+
+
+def _either(kind: Any) -> tuple[Any, ...]:
+    """The types of a union, or the one type."""
+    return get_args(kind) if isinstance(kind, UnionType) else (kind,)
 
 
 def _type_name(kind: Any) -> str:

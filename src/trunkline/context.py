@@ -54,7 +54,7 @@ class StepContext:
     `registry` is a function because opening one loads MLflow: only steps that need it call it. `vault_key` gives the
     key of the sealed parts; only the step that seals and the gate call it. `threads` is how many a trainer may use;
     `datasets` says where datasets are published, `training` where models are trained; `head` starts the Ray of this
-    command, if there is none yet, and says how it is reached.
+    command, if there is none yet, and says how it is reached; `dbt_manifest` is the digest of dbt's manifest, or empty.
     """
 
     root: Path
@@ -74,6 +74,7 @@ class StepContext:
     datasets: Datasets = field(default_factory=Datasets)
     training: Training = field(default_factory=Training)
     head: Callable[[], Mapping[str, Any]] = dict
+    dbt_manifest: Callable[[], str] = str
 
     @property
     def state(self) -> Path:

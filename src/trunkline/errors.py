@@ -22,8 +22,9 @@ next. Terminal or transient is a class, never a guess from text.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 __all__ = [
     "ContractError",
@@ -41,6 +42,7 @@ __all__ = [
     "TrunklineError",
     "UserError",
     "did_you_mean",
+    "from_json",
 ]
 
 
@@ -145,6 +147,17 @@ class GateFailed(TrunklineError):
     """The gate's verdict is no."""
 
     exit_code = 3
+
+
+def from_json(data: Mapping[str, Any]) -> TrunklineError:
+    """The error of `TrunklineError.to_json`'s data, from another process; TrainingError for what is none of these.
+
+    >>> from_json(EngineError("no answer").to_json())
+    EngineError('no answer')
+    """
+    kind = globals()[data["error"]] if data["error"] in __all__ else TrainingError
+    error: TrunklineError = kind(data["message"], file=data["file"], line=data["line"], hint=data["hint"])
+    return error
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

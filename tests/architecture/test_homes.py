@@ -20,7 +20,12 @@ HOMES: dict[str, tuple[str, ...]] = {
     "granian": ("serving/server.py",),
     "grpc": ("ingest/fivetran_host.py",),
     "lightgbm": ("training/trees/lightgbm.py", "datasets/adversarial.py"),
-    "mlflow": ("registry/mlflow.py", "registry/mlflow_bulk.py"),
+    "mlflow": (
+        "registry/mlflow.py",
+        "registry/mlflow_bulk.py",
+        "registry/mlflow_calls.py",
+        "registry/mlflow_model.py",
+    ),
     "onnxmltools": ("training/trees/lightgbm.py",),
     "onnxruntime": ("models/runtime.py",),
     "optuna": (

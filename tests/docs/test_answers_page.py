@@ -70,7 +70,7 @@ def test_the_table_of_metrics_is_true(kind: str) -> None:
 
 
 def test_the_rules_shown_are_of_metrics_that_there_are(tmp_path: Path) -> None:
-    price, arrival = blocks("gate.md", "yaml")
+    price, arrival, *_ = blocks("gate.md", "yaml")
     for text, task in ((price, TASKS["regression"]), (arrival, TASKS["quantile"])):
         (tmp_path / "d.yml").write_text(text)
         assert {*read_deployment(tmp_path / "d.yml").spec.gate.metrics} <= {*goals(task)}

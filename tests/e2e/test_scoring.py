@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import shutil
 import signal
 import subprocess
@@ -10,6 +11,7 @@ import sys
 import time
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 import snowflake.connector
 import yaml
@@ -145,6 +147,29 @@ def test_snowflake_gives_the_same_scores(trained: Project, snowflake: dict[str, 
     assert (done["rows"], done["source"], done["output"]) == (2400, "marts.order_features", "marts.returns_scores")
     assert far(expected, remote(snowflake, "returns_scores", done["batch_id"])) == 0
     assert far(expected, remote(snowflake, "scored")) == 0
+    assert_parity(trained, *prod)
+
+
+def test_the_gate_compares_offline_server_and_warehouse(trained: Project) -> None:
+    before = trained.sql("select function_name from duckdb_functions() where function_name like '%try_%'")
+    assert_parity(trained)
+    assert trained.sql("select function_name from duckdb_functions() where function_name like '%try_%'") == before
+
+
+def assert_parity(project: Project, *target: str) -> None:
+    """The gate finds no row with different scores, in three ways, on rows of the validation part."""
+    rules = "deployment: returns\nmodel: null\ngate: {bundle: {size_mb: 1}}\n"
+    (project.root / "deploy" / "returns.yml").write_text(rules)
+    gated = project.run("gate", "returns", "--model", MODEL, "--json", *target).data
+    (report,) = (project.root / ".trunkline" / "gates" / gated["look_id"]).glob("gate.json")
+    found = json.loads(report.read_text())
+    parity = found["evidence"]["parity"]
+    assert (parity["ways"], parity["differ"], parity["left_out"]) == (["http", "warehouse"], 0, "")
+    assert parity["rows"] == len(pq.read_table(*project.root.glob(".trunkline/datasets/*/*/validation.parquet")))
+    results = {rule["name"]: rule["status"] for rule in found["verdict"]["rules"]}
+    assert results == dict.fromkeys(("parity", "leakage.probes", "leakage.keys", "bundle.size_mb"), "pass")
+    phases = {phase["name"]: phase["seconds"] for phase in found["phases"]}
+    assert phases["score in the warehouse"] < 20
 
 
 def remote(target: dict[str, Any], table: str, batch_id: str | None = None) -> dict[int, float]:

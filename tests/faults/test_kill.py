@@ -17,8 +17,8 @@ from tests.faults import killing, state
 from tests.faults.conftest import Scene
 
 SEED = 20130831
-INGEST_KILLS = 4  # for each of the two scenes
-RUN_KILLS = 5
+INGEST_KILLS = 3  # for each of the two scenes
+RUN_KILLS = 3
 _DRAWS = 12  # a command that ends before its moment was not killed; at most so many draws for one kill
 
 

@@ -33,11 +33,13 @@ def wait_for(what: str, found: Callable[[], bool]) -> None:
 
 def session_of(pid: int) -> list[int]:
     """Living processes of the session that `pid` is the first of."""
-    return [other for other in _all() if _stat(other)[3:4] == [str(pid)] and _stat(other)[0] != "Z"]
+    read = {other: _stat(other) for other in _all()}
+    return [other for other, stat in read.items() if stat[3:4] == [str(pid)] and stat[0] != "Z"]
 
 
 def _below(pid: int) -> list[int]:
-    parents = {other: int(_stat(other)[1]) for other in _all() if len(_stat(other)) > 1}
+    read = {other: _stat(other) for other in _all()}  # once: a process may be gone at the next look
+    parents = {other: int(stat[1]) for other, stat in read.items() if stat}
     found, todo = [], [pid]
     while todo:
         above = todo.pop()

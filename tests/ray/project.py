@@ -1,4 +1,4 @@
-"""A project with one dataset of 20,000 rows and three models, without dbt: as its training steps find it."""
+"""A project with one dataset of 20,000 rows and four models, without dbt: as its training steps find it."""
 
 from __future__ import annotations
 
@@ -54,6 +54,13 @@ def trees(trial: tl.Trial):
     confined()
     leaves = trial.suggest_int("leaves", 4, 31, log=True)
     return LightGBM(leaves=leaves, lr=0.01, rounds=2400, early_stopping=2400, min_leaf=20)
+
+
+@tl.model(dataset=trips, metric="roc_auc")
+def few(trial: tl.Trial):
+    confined()
+    leaves = trial.suggest_int("leaves", 4, 31, log=True)
+    return LightGBM(leaves=leaves, lr=0.05, rounds=400, early_stopping=400, min_leaf=20)
 
 
 @tl.model(dataset=trips, metric="roc_auc", first={"rounds": 100})

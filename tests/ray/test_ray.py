@@ -79,8 +79,8 @@ def test_two_workers_go_on_after_the_death_of_one_and_of_the_driver(project: Pat
 
 def test_a_search_loses_no_finished_trial(project: Path, head: Placement) -> None:
     heard: list[TrialRecord] = []
-    study = Study("trees", project / ".trunkline" / "studies" / "trees.journal", 6)
-    tuning = Apart(subject(project, "trees"), seed=1, threads=1, placement=head)
+    study = Study("few", project / ".trunkline" / "studies" / "few.journal", 6)
+    tuning = Apart(subject(project, "few"), seed=1, threads=1, placement=head)
 
     def hear(told: object) -> None:
         if isinstance(told, TrialRecord):

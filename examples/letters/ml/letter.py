@@ -17,7 +17,7 @@ prints = tl.Dataset(
 )
 
 
-@tl.model(dataset=prints, metric="log_loss", first={"family": "mlp", "width": 384})
+@tl.model(dataset=prints, metric="log_loss", first={"family": "mlp", "width": 512, "dropout": 0.2, "net_lr": 0.002})
 def letter(trial: tl.Trial):
     family = trial.suggest_categorical("family", ["mlp", "tabm", "lightgbm"])
     if family == "lightgbm":
@@ -33,7 +33,7 @@ def letter(trial: tl.Trial):
         "lr": trial.suggest_float("net_lr", 5e-4, 5e-3, log=True),
         "dropout": trial.suggest_float("dropout", 0.0, 0.3),
         "batch_size": 256,
-        "epochs": 30,
+        "epochs": 120,
     }
     return TabM(**net) if family == "tabm" else MLP(**net)
 

@@ -65,6 +65,8 @@ def command(
     page = _copied(compared.page, html)
     _shown(show, found)
     show.line(f"intervals, tests and how to read them: {page}")
+    if compared.unsent:
+        show.line("its runs are kept in .trunkline/outbox: the registry is away", fg="yellow")
     show.result({"model": model, **_json(found), "page": str(page)})
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import os
 import signal
 import sys
 from importlib import import_module
@@ -11,6 +12,7 @@ from typing import Any
 import click
 
 from trunkline.errors import TrunklineError, did_you_mean
+from trunkline.project.pickles import NO_PICKLES
 
 # name → (place under trunkline.cli, one line of help): the page of `--help` is drawn without importing any of them
 COMMANDS = {
@@ -32,6 +34,8 @@ COMMANDS = {
     "functions": ("functions:command", "Functions that run in every warehouse: list, test, publish a model as one."),
     "gate": ("gate:command", "Test a candidate on the sealed part and on the real server; give a verdict."),
     "promote": ("promote:command", "Write a gated model's reference into its deployment file."),
+    "deploy": ("deploy:command", "Roll out what a deployment's file names, if the gate passed that very bundle."),
+    "ci": ("ci:command", "GitHub's workflows, and what their steps run: check, gate, comment, propose."),
     "summary": ("summary:command", "What the ledger knows: rows, nodes, leaderboard, verdict, predictions."),
     "score": ("score:command", "Score the rows of a table, here or inside the warehouse."),
     "serve": ("serve:command", "Answer predictions over HTTP with the promoted model."),
@@ -78,6 +82,7 @@ def _trunkline() -> None:
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line. Errors raised on purpose end in one message and their exit code, never in a traceback."""
     listed = sys.argv[1:] if arguments is None else arguments
+    os.environ.update(NO_PICKLES)
     atexit.register(signal.signal, signal.SIGINT, signal.SIG_DFL)  # Ctrl-C while Python ends says nothing
     try:
         _trunkline.main(args=listed, prog_name="trunkline", standalone_mode=False)
@@ -104,6 +109,12 @@ def _report(exc: TrunklineError, *, as_json: bool) -> None:
         return
     label = click.style("error", fg="red", bold=True)
     where = f"{exc.where}: " if exc.where else ""
-    click.echo(f"{label}: {where}{exc.what}", err=True)
+    click.echo(f"{label}: {_visible(where + exc.what)}", err=True)
     if exc.hint:
-        click.echo(f"{click.style('hint', fg='cyan', bold=True)}: {exc.hint}", err=True)
+        click.echo(f"{click.style('hint', fg='cyan', bold=True)}: {_visible(exc.hint)}", err=True)
+
+
+def _visible(text: str) -> str:
+    """What a terminal would obey, or not show, spelled out: names in a message may come from anywhere."""
+    kept = (c if c.isprintable() or c in "\n\t" else repr(c)[1:-1] for c in text)
+    return "".join(kept)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -54,8 +55,8 @@ class Show:
 
     @contextmanager
     def working(self) -> Iterator[None]:
-        """A live progress line around long work, on a terminal."""
-        if self.as_json or not sys.stderr.isatty():
+        """A live progress line around long work, on a terminal; a job's log, which may look like one, would fill up."""
+        if self.as_json or not sys.stderr.isatty() or "GITHUB_ACTIONS" in os.environ:
             yield
             return
         from rich.console import Console

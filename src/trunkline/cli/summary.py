@@ -32,6 +32,8 @@ def command(project: Path | None, target: str | None, as_json: bool) -> None:
         show.line(f"dataset {dataset['name']}: {parts} (sealed)")
     _leaderboard(show, found.leaderboard)
     _versions(show, found.versions)
+    for one in found.waiting:
+        show.line(f"{one['model']}: trained, no version yet: it waits for the registry (trunkline doctor)", fg="yellow")
     for verdict in found.verdicts:
         _verdict(show, verdict)
     if found.predictions:

@@ -6,16 +6,16 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from trunkline.datasets.drawing import html_page, number, percent, text
 from trunkline.datasets.findings import Finding
 from trunkline.datasets.manifest import Manifest
 from trunkline.datasets.profile import OPEN, Column, Plot, Profile
-from trunkline.datasets.profile_svg import findings_bars, formatter, histogram, number, outcome_text, percent, text
+from trunkline.datasets.profile_svg import findings_bars, formatter, histogram, outcome_text
 from trunkline.datasets.wording import split_words, task_words
 from trunkline.project.files import write_atomic
 
 FILE = "profile.html"
 # The browser itself is told to run nothing and to ask nobody, should a value ever escape its quotes.
-_POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 _MARKS = {"ok": "fine", "warn": "look at this", "fail": "wrong", "skipped": "not looked at"}
 _ROLES = ("target", "time", "key", "used by the split")
 _CLASSES = 8  # colours for the classes of the target
@@ -41,13 +41,7 @@ def page(profile: Profile) -> str:
             *_columns(profile),
         ]
     )
-    return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
-        '<meta name="viewport" content="width=device-width,initial-scale=1">'
-        f"<title>{text(manifest.name)} · {manifest.dataset_id[:16]}</title><style>{_style()}</style></head>"
-        f"<body><main>{body}</main></body></html>\n"
-    )
+    return html_page(f"{manifest.name} · {manifest.dataset_id[:16]}", _style(), body)
 
 
 def _style() -> str:

@@ -3,49 +3,15 @@
 from __future__ import annotations
 
 import datetime as dt
-import html
 import math
-import unicodedata
 from collections.abc import Callable, Sequence
 
+from trunkline.datasets.drawing import number, percent, text
 from trunkline.datasets.findings import Bars
 from trunkline.datasets.profile import Bar, Column, Plot
 
 _WIDTH, _HEIGHT, _STRIP = 320, 104, 44
 _MOST_BARS, _LABEL = 24, 34
-
-
-def text(value: object, longest: int = 200) -> str:
-    """A value for the page: escaped; what cannot be seen, or turns the direction of writing, is spelt out."""
-    whole = str(value)
-    shown = "".join(_character(each) for each in whole[:longest])
-    return html.escape(shown + ("…" if len(whole) > longest else ""))
-
-
-def _character(character: str) -> str:
-    unseen = unicodedata.category(character)[0] in "CZ" and character != " "
-    return f"\\u{ord(character):04x}" if unseen else character
-
-
-def number(value: float) -> str:
-    """As short as it can be told apart: 1,234 · 0.0312 · 1.2e+09."""
-    if value == 0 or not math.isfinite(value):
-        return "0" if value == 0 else str(value)
-    size = abs(value)
-    if size >= 1e7 or size < 1e-3:
-        return f"{value:.3g}"
-    if size >= 10_000:
-        return f"{value:,.0f}"
-    return f"{value:.4g}"
-
-
-def percent(share: float) -> str:
-    """A share of 1, with as many digits as it takes to tell it from none and from all."""
-    if 0 < share < 0.001:
-        return "<0.1%"
-    if 0.999 < share < 1:
-        return ">99.9%"
-    return f"{share:.1%}" if share < 0.1 or share > 0.9 else f"{share:.0%}"
 
 
 def outcome_text(value: float, outcome: str) -> str:

@@ -85,5 +85,13 @@ def _rows(warehouse: ParquetWriter, part: Part, file: Path, *, same: bool) -> Ch
 
 
 def _plain(manifest: Mapping[str, Any]) -> Any:
-    """As JSON has it, without what may differ between the ledger and the disk."""
-    return json.loads(json.dumps({name: value for name, value in manifest.items() if name != "location"}, default=str))
+    """As JSON has it, without what differs between two builds of the same dataset: when, where, and files' bytes.
+
+    The bytes are those of this build's own manifest; what is in them is in `content`.
+    """
+    told = {name: value for name, value in manifest.items() if name not in ("location", "created_at")}
+    told["parts"] = {
+        name: {key: value for key, value in part.items() if key not in ("file_digest", "bytes")}
+        for name, part in manifest["parts"].items()
+    }
+    return json.loads(json.dumps(told, default=str))

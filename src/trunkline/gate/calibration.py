@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import pi, sqrt
 
 import numpy as np
 import numpy.typing as npt
 
-from trunkline.gate.evidence import Calibration, CalibrationBin
-from trunkline.gate.metrics import Floats, Ints, wilson
+from trunkline.gate.evidence import Calibration, CalibrationBin, Estimate
+from trunkline.gate.intervals import Floats, wilson
+from trunkline.gate.metrics import Ints
 
 __all__ = ["BINS", "calibrate", "confidence", "coverage"]
 
 BINS = 10
+_TWO_SIDED, _ONE_SIDED = 1.959963984540054, 1.6448536269514722
+"""Standard normal quantiles of 0.975 and 0.95."""
 
 
 def calibrate(outcome: npt.NDArray[np.bool_], score: Floats) -> Calibration:
     """Observed rate against mean score in ten bins of equal width, and the expected calibration error.
 
-    Naeini, Cooper & Hauskrecht (2015), "Obtaining well calibrated probabilities using Bayesian binning". The error of
-    a perfectly calibrated model is above 0, the more the fewer rows there are, so it comes without an interval.
+    Naeini, Cooper & Hauskrecht (2015), "Obtaining well calibrated probabilities using Bayesian binning".
     """
     index = np.minimum((score * BINS).astype(np.int64), BINS - 1)
     rows = np.bincount(index, minlength=BINS)
@@ -32,7 +35,33 @@ def calibrate(outcome: npt.NDArray[np.bool_], score: Floats) -> Calibration:
         for b in range(BINS)
         if rows[b]
     )
-    return Calibration(bins, float(np.abs(hits - sums).sum() / len(score)))
+    ece = float(np.abs(hits - sums).sum() / len(score))
+    beyond_chance, at_least, at_most = _limits(index, outcome - score, ece)
+    return Calibration(bins, ece, "probability", beyond_chance, at_least, at_most)
+
+
+def _limits(index: Ints, off: Floats, ece: float) -> tuple[Estimate, float, float]:
+    """What of the error is beyond chance, with an interval of the error, and its one-sided limits.
+
+    `off` is outcome less score.
+
+    Each row counts with the sign that its bin has in the other half of the rows (every second one): whatever the signs,
+    such a sum is no larger on average than the error, and 0 if there is none. So lower limits are taken from it, its
+    variance grown by 2/pi, the most that the halves have in common. Upper limits are taken from `ece`, which is no
+    smaller than the error on average. Both hold, and are farther apart than they must be where the error is small.
+    """
+    n = len(off)
+    half = np.arange(n) % 2
+    sums = np.zeros((2, BINS))
+    np.add.at(sums, (half, index), off)
+    signed = np.sign(sums)[1 - half, index] * off
+    found, error = max(float(signed.mean()), 0.0), float(off.std()) / sqrt(n)
+    low_error, unseen = error * sqrt(1 + 2 / pi), 3 / n  # the rule of three: shares that n rows cannot show
+
+    def limits(z: float) -> tuple[float, float]:
+        return max(float(signed.mean()) - z * low_error, 0.0), min(max(ece, found) + max(z * error, unseen), 1.0)
+
+    return Estimate(found, *limits(_TWO_SIDED)), *limits(_ONE_SIDED)
 
 
 def confidence(place: Ints, score: Floats) -> Calibration:
@@ -41,7 +70,7 @@ def confidence(place: Ints, score: Floats) -> Calibration:
     Guo, Pleiss, Sun & Weinberger (2017), "On calibration of modern neural networks".
     """
     found = calibrate(score.argmax(axis=1) == place, score.max(axis=1))
-    return Calibration(found.bins, found.ece, "confidence")
+    return Calibration(found.bins, found.ece, "confidence", found.beyond_chance, found.at_least, found.at_most)
 
 
 def coverage(y: Floats, score: Floats, quantiles: Sequence[float]) -> Calibration:

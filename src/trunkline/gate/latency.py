@@ -1,49 +1,78 @@
-"""Latency and throughput of running servers, seen by a client on the same machine.
+"""How fast running servers are, seen by a client on the same machine.
 
-Bytes go over plain sockets: the standard library's HTTP client spends longer on one request than a good server does.
-The clock runs from the first byte sent to the last byte received. Servers are asked in turn, one request each, so that
-what else the machine does hits them alike.
+The phase is made of rounds, half a second each or so. In a round, requests go to the servers in turn, one each, in an
+order that is drawn; then each server gets a block of requests on a schedule, and a short one of as many as it can take.
+So what else the machine does hits all servers alike, and what is left of it is told from the servers' own time by what
+the kernel says of waiting threads (`machine`). Three times at most, at planned moments, the phase asks whether the
+rules are decided, and ends if they are.
 """
 
 from __future__ import annotations
 
 import gc
 import json
+import os
 import random
-import socket
-import threading
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from urllib.parse import urlsplit
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
 
-from trunkline.errors import EngineError, TransientError
-from trunkline.gate.evidence import Latency
+import numpy as np
+
+from trunkline.errors import EngineError
+from trunkline.gate import machine
+from trunkline.gate.client import Asked, Connection, Schedule, drive, excerpt, request_of
+from trunkline.gate.evidence import Latency, Memory, Own
+from trunkline.gate.latency_rules import BUSY_CORES, settled
+from trunkline.gate.policy import LatencyRule
+from trunkline.gate.timings import QUANTILES, Block, limits, own_times, quantile, ratio, throughput
+from trunkline.gate.waiting import Look, Waiting
 from trunkline.models.answer import numbers
 from trunkline.models.task import BINARY, Task
+
+__all__ = ["Load", "Measured", "Target", "measure"]
+
+_TURNS_SECONDS, _OPEN_SECONDS, _CLOSED_SECONDS = 0.2, 0.12, 0.05
+"""What a round gives each server: for single requests, requests on a schedule, and as many as it can take."""
+_BUSY_TURNS = 4
+"""How much longer single requests may take in a round where others kept the machine busy in the last one."""
+_LEAST, _MOST = 10, 100
+"""Single requests of a round to each server."""
 
 
 @dataclass(frozen=True)
 class Target:
     """A server to measure: its address, as in `http://127.0.0.1:8000`, the rows to send it, as JSON values, and what
 
-    it answers a row.
+    it answers a row. `pid` is the process that it is, or that leads it, and `cold_start` the seconds from its start to
+    its first answer; without them there is no such evidence, and no telling what others took from it.
     """
 
     url: str
     rows: Sequence[Mapping[str, object]]
     task: Task = BINARY
+    pid: int | None = None
+    cold_start: float | None = None
 
 
 @dataclass(frozen=True)
 class Load:
-    """How much is asked of each server. `seconds` is the time given to the throughput over `connections`."""
+    """How much is asked of each server.
+
+    Before the clock starts: every row once, `warmup` requests at least. Then rounds for `seconds`, with `requests` one
+    at a time at least; if the rules are not decided by then, on for up to `longest` seconds. On a schedule, requests go
+    at `rate` a second, or at `share` of the throughput of the slower server, over `connections`.
+    """
 
     requests: int = 1000
     warmup: int = 200
     connections: int = 4
-    seconds: float = 1.0
+    seconds: float = 5.0
+    longest: float = 20.0
     timeout: float = 10.0
+    rate: float | None = None
+    share: float = 0.3
 
 
 @dataclass(frozen=True)
@@ -54,163 +83,260 @@ class Measured:
     answers: tuple[tuple[float, ...], ...]
 
 
-def measure(targets: Sequence[Target], load: Load | None = None) -> list[Measured]:
-    """Measure `targets`, interleaved. Every row is sent once at least, over and over until `requests` are reached.
+def measure(targets: Sequence[Target], load: Load | None = None, rule: LatencyRule | None = None) -> list[Measured]:
+    """Measure `targets`, interleaved: the candidate and, if there is one, the champion. `rule` says what is to be
+
+    decided, and the rate; without it, the phase takes `load.seconds`.
 
     Raises `EngineError` for an answer that is not 200 or holds no score, `TransientError` for a server out of reach.
     """
-    load = load or Load()
-    requests = [[_request(target.url, row) for row in target.rows] for target in targets]
-    connections = [_Connection(target.url, load.timeout) for target in targets]
-    try:
-        for connection, sent in zip(connections, requests, strict=True):
-            for i in range(load.warmup):
-                connection.ask(sent[i % len(sent)])
-        times, bodies = _in_turn(connections, requests, load)
-    finally:
-        for connection in connections:
-            connection.close()
-    answers = [tuple(_scores(body, target) for body in found) for target, found in zip(targets, bodies, strict=True)]
-    rates = [_throughput(target.url, sent, load) for target, sent in zip(targets, requests, strict=True)]
-    return [
-        Measured(_latency(found, rate, load), answer) for found, rate, answer in zip(times, rates, answers, strict=True)
-    ]
+    load, rule = load or Load(), rule or LatencyRule()
+    if rule.rate is not None:
+        load = replace(load, rate=rule.rate)
+    with ExitStack() as stack:
+        servers = [_Server(target, load, stack) for target in targets]
+        answers = [server.warm_up() for server in servers]
+        rate = load.rate or max(load.share * min(server.calibrate() for server in servers), 1.0)
+        phase = _Phase(servers, load, rate)
+        found: list[Latency] = []
+        while not found:
+            phase.run_until_look()
+            latencies = phase.latencies()
+            if phase.over or settled(rule, latencies[0], latencies[1] if len(latencies) > 1 else None):
+                found = latencies
+    return [Measured(*pair) for pair in zip(found, answers, strict=True)]
 
 
-def _in_turn(
-    connections: Sequence[_Connection], requests: Sequence[Sequence[bytes]], load: Load
-) -> tuple[list[list[int]], list[list[bytes]]]:
-    """Nanoseconds of each request and the body of the answer to each row, by server."""
-    count = max(load.requests, *(len(sent) for sent in requests))
-    times: list[list[int]] = [[] for _ in connections]
-    bodies: list[list[bytes]] = [[] for _ in connections]
-    order, shuffle = list(range(len(connections))), random.Random(0)
-    collecting = gc.isenabled()
-    gc.disable()  # our own pauses are not the server's
-    try:
-        for i in range(count):
-            shuffle.shuffle(order)
+@dataclass
+class _Seen:
+    """What the rounds so far have shown of one server; `single` and `open` one block a round, rates in requests/s."""
+
+    single: list[Block] = field(default_factory=list)
+    open: list[Block] = field(default_factory=list)
+    rates: list[float] = field(default_factory=list)
+    stolen: list[float] = field(default_factory=list)
+    memory: Memory | None = None
+
+
+class _Server:
+    """One target with its connections, what it is sent, and what has been seen of it."""
+
+    def __init__(self, target: Target, load: Load, stack: ExitStack) -> None:
+        self.target, self._load, self._stack = target, load, stack
+        self.seen = _Seen()
+        self.threads = machine.Threads(None)
+        self._requests = [request_of(target.url, row) for row in target.rows]
+        self._next = 0
+        self._single = self._connect()
+        self._lanes = [self._connect() for _ in range(load.connections)]
+        self.waited_at_start = machine.waited_at_start(target.pid) if target.pid else 0.0
+
+    def _connect(self) -> Connection:
+        connection = Connection(self.target.url, self._load.timeout)
+        self._stack.callback(connection.close)
+        return connection
+
+    def request(self, ahead: int = 0) -> bytes:
+        """What is to be sent next: row after row, over and over."""
+        return self._requests[(self._next + ahead) % len(self._requests)]
+
+    def warm_up(self) -> tuple[tuple[float, ...], ...]:
+        """Every row once, `warmup` requests at least; the answers to the rows. Finds the threads that answer."""
+        before = machine.cpu_by_thread(self.target.pid) if self.target.pid else None
+        bodies = [self._single.ask(request) for request in self._requests]
+        for place in range(len(bodies), self._load.warmup):
+            self._single.ask(self._requests[place % len(bodies)])
+        self.threads.close()
+        self.threads = machine.Threads(self.target.pid, before)
+        self._stack.callback(self.threads.close)
+        return tuple(_scores(body, self.target) for body in bodies)
+
+    def calibrate(self) -> float:
+        """Answers a second, at first sight."""
+        return self._closed(min(0.3, max(self._load.seconds / 4, 0.02)))[0]
+
+    def ask(self) -> Asked:
+        """One request, due when it is sent."""
+        request, before, began = self.request(), self.threads.now(), time.perf_counter_ns()
+        self._single.ask(request)
+        ended, after = time.perf_counter_ns(), self.threads.now()
+        self._next += 1
+        waiting = Waiting([Look(began, before, began), Look(ended, after, ended)])
+        return Asked(began, ended, waiting.waited(began, ended), waiting.disturbed(began, ended))
+
+    def on_schedule(self, rate: float, seconds: float) -> list[Asked]:
+        """Requests at `rate` a second for so long."""
+        count, before = max(round(rate * seconds), 1), machine.stolen()
+        schedule = Schedule(count, round(1e9 / rate), max(seconds, count / rate) + self._load.timeout)
+        asked = drive(self._lanes, self.request, schedule, self.threads.now)
+        self._next += count
+        if machine.stolen() > before:  # some time in this block, and nobody knows when
+            return [each._replace(disturbed=True) for each in asked]
+        return asked
+
+    def as_many_as_it_can(self, seconds: float) -> None:
+        """Requests over all connections, each asking again as soon as it is answered."""
+        rate, stolen = self._closed(seconds)
+        self.seen.rates.append(rate)
+        self.seen.stolen.append(stolen)
+
+    def _closed(self, seconds: float) -> tuple[float, float]:
+        """Answers a second, and the share of the time that the unluckiest thread waited for a CPU."""
+        before, began = self.threads.now(), time.perf_counter_ns()
+        stop, count = began + int(seconds * 1e9), 0
+        while count == 0 or time.perf_counter_ns() < stop:
+            burst = 8 * len(self._lanes)
+            drive(self._lanes, self.request, Schedule(burst, 0, self._load.timeout))
+            self._next += burst
+            count += burst
+        spent = time.perf_counter_ns() - began
+        waits = [now.waited - then.waited for then, now in zip(before, self.threads.now(), strict=True)]
+        longest = max(waits, default=0)
+        return count * 1e9 / spent, longest / spent
+
+
+class _Phase:
+    """The rounds, and when to look at what they have shown."""
+
+    def __init__(self, servers: Sequence[_Server], load: Load, rate: float) -> None:
+        self._servers, self._load, self._rate = servers, load, rate
+        self._began = time.perf_counter()
+        self._looks = [load.seconds, (load.seconds + load.longest) / 2, load.longest]
+        self._shuffle = random.Random(0)
+        pids = [pid for server in servers if server.target.pid for pid in machine.tree(server.target.pid)]
+        self._others = machine.Others(pids)
+        self._cores: list[float] = []
+        self._asked = 0
+
+    @property
+    def over(self) -> bool:
+        """Whether there is no look left."""
+        return not self._looks
+
+    def run_until_look(self) -> None:
+        """Rounds until the next planned moment; one at least."""
+        moment = self._looks.pop(0)
+        first = not self._cores
+        with _no_collection():
+            while True:
+                self._round()
+                enough = self._asked >= self._load.requests or not first
+                if self._seconds >= (moment if enough else self._load.longest):
+                    break
+        if self._looks and self._seconds >= self._looks[-1]:
+            self._looks.clear()
+
+    @property
+    def _seconds(self) -> float:
+        return time.perf_counter() - self._began
+
+    def _round(self) -> None:
+        turns = self._in_turn()
+        blocks: list[list[Asked]] = [[] for _ in self._servers]
+        seconds = min(_OPEN_SECONDS, max(self._load.seconds, 0.01))
+        for which in self._shuffle.sample(range(len(self._servers)), len(self._servers)):
+            blocks[which] = self._servers[which].on_schedule(self._rate, seconds)
+            self._servers[which].as_many_as_it_can(min(_CLOSED_SECONDS, seconds))
+        self._cores.append(self._others.cores())
+        shared = self._cores[-1] > BUSY_CORES
+        for server, turn, block in zip(self._servers, turns, blocks, strict=True):
+            server.seen.open.append(_block(block, shared))
+            server.seen.single.append(_block(turn, shared))
+            if server.target.pid:
+                server.seen.memory = _more(server.seen.memory, machine.memory(server.target.pid))
+
+    def _in_turn(self) -> list[list[Asked]]:
+        turns: list[list[Asked]] = [[] for _ in self._servers]
+        order = list(range(len(self._servers)))
+        busy = bool(self._cores) and self._cores[-1] > BUSY_CORES
+        # Where it is busy, single requests are what the rules go by, and each takes long.
+        stop = time.perf_counter() + _TURNS_SECONDS * len(self._servers) * (_BUSY_TURNS if busy else 1)
+        most = max(min(self._load.requests, _MOST), 1)
+        for count in range(most):
+            if count >= _LEAST and time.perf_counter() > stop:
+                break
+            self._shuffle.shuffle(order)
             for which in order:
-                sent = requests[which]
-                started = time.perf_counter_ns()
-                body = connections[which].ask(sent[i % len(sent)])
-                times[which].append(time.perf_counter_ns() - started)
-                if i < len(sent):
-                    bodies[which].append(body)
+                turns[which].append(self._servers[which].ask())
+        self._asked += len(turns[0])
+        return turns
+
+    def latencies(self) -> list[Latency]:
+        """What has been seen so far, of each server."""
+        return [self._latency(server, server is self._servers[0]) for server in self._servers]
+
+    def _latency(self, server: _Server, candidate: bool) -> Latency:
+        seen, target = server.seen, server.target
+        pooled = np.sort(np.concatenate([block.seen for block in seen.open]))
+        single = np.concatenate(own_times(seen.single))
+        rates = throughput(seen.rates, seen.stolen if self._shared else [0.0] * len(seen.rates))
+        if self._shared:
+            rates = replace(rates, low=max(rates.low or 0.0, 1e3 / float(single.mean())))
+        p50, p95, p99 = (quantile(pooled, share) for _, share in QUANTILES)
+        return Latency(
+            len(pooled),
+            p50,
+            p95,
+            p99,
+            float(pooled[-1]),
+            rates.value,
+            self._load.connections,
+            rate=self._rate,
+            quantiles_ms=tuple(round(quantile(pooled, place / 100), 4) for place in range(1, 101)),
+            own={name: limits(own_times(seen.open), share) for name, share in QUANTILES},
+            single_ms={name: quantile(single, share) for name, share in QUANTILES},
+            single={name: limits(own_times(seen.single), share) for name, share in QUANTILES},
+            single_requests=len(single),
+            slower=self._slower() if candidate and len(self._servers) > 1 else {},
+            throughput=rates,
+            cold_start_s=target.cold_start,
+            cold_start_own_s=self._cold_start_own(server),
+            memory=seen.memory,
+            others_cores=float(np.mean(self._cores)),
+            cores=os.cpu_count() or 1,
+            waited_ms=quantile(np.concatenate([block.waited for block in seen.open]), 0.99),
+            rounds=len(self._cores),
+            seconds=self._seconds,
+        )
+
+    @property
+    def _shared(self) -> bool:
+        return float(np.mean(self._cores)) > BUSY_CORES
+
+    def _cold_start_own(self, server: _Server) -> float | None:
+        seconds = server.target.cold_start
+        return seconds if seconds is None or not self._shared else max(seconds - server.waited_at_start, 0.0)
+
+    def _slower(self) -> dict[str, Own]:
+        ours, theirs = (own_times(server.seen.single) for server in self._servers[:2])
+        return {name: ratio(ours, theirs, share) for name, share in QUANTILES}
+
+
+def _block(asked: Sequence[Asked], shared: bool) -> Block:
+    seen, waited = np.array([[each.done - each.due, each.waited] for each in asked], np.float64).T / 1e6
+    return Block(seen, waited, np.array([each.disturbed for each in asked]), shared)
+
+
+def _more(before: Memory | None, now: Memory | None) -> Memory | None:
+    if before is None or now is None:
+        return now or before
+    return replace(now, peak_mb=max(before.peak_mb, now.peak_mb), rss_peak_mb=max(before.rss_peak_mb, now.rss_peak_mb))
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Our own pauses are not the server's."""
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        yield
     finally:
         if collecting:
             gc.enable()
-    return times, bodies
-
-
-def _throughput(url: str, requests: Sequence[bytes], load: Load) -> float:
-    """Answers a second over `connections`, each asking again as soon as it is answered."""
-    counts = [0] * load.connections
-    failures: list[EngineError] = []
-    stop = time.perf_counter() + load.seconds
-
-    def ask_on(which: int) -> None:
-        try:
-            connection = _Connection(url, load.timeout)
-            try:
-                while time.perf_counter() < stop:
-                    connection.ask(requests[(counts[which] * load.connections + which) % len(requests)])
-                    counts[which] += 1
-            finally:
-                connection.close()
-        except EngineError as error:
-            failures.append(error)
-
-    started = time.perf_counter()
-    threads = [threading.Thread(target=ask_on, args=(which,), daemon=True) for which in range(load.connections)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if failures:
-        raise failures[0]
-    return sum(counts) / (time.perf_counter() - started)
-
-
-def _latency(nanoseconds: Sequence[int], rate: float, load: Load) -> Latency:
-    ordered = sorted(nanoseconds)
-    p50, p95, p99 = (_quantile(ordered, permille) / 1e6 for permille in (500, 950, 990))
-    return Latency(len(ordered), p50, p95, p99, ordered[-1] / 1e6, rate, load.connections)
-
-
-def _quantile(ordered: Sequence[int], permille: int) -> int:
-    """The smallest value such that `permille` of all are not above it."""
-    return ordered[max(-(-permille * len(ordered) // 1000) - 1, 0)]
-
-
-def _request(url: str, row: Mapping[str, object]) -> bytes:
-    body = json.dumps({"rows": [row]}, allow_nan=False, separators=(",", ":")).encode()
-    head = (
-        f"POST {urlsplit(url).path.rstrip('/')}/predict HTTP/1.1\r\nHost: {urlsplit(url).netloc}\r\n"
-        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-    )
-    return head.encode("ascii") + body
 
 
 def _scores(body: bytes, target: Target) -> tuple[float, ...]:
     try:
         return numbers(target.task, json.loads(body)["predictions"][0])
     except (ValueError, KeyError, IndexError, TypeError) as exc:
-        raise EngineError(f"{target.url}/predict answers something else than a prediction: {_shown(body)}") from exc
-
-
-def _shown(body: bytes) -> str:
-    return repr(body[:200].decode("utf-8", "replace"))
-
-
-class _Connection:
-    """One keep-alive HTTP/1.1 connection that sends ready-made requests."""
-
-    def __init__(self, url: str, timeout: float) -> None:
-        parts = urlsplit(url)
-        if parts.scheme != "http" or not parts.hostname:
-            raise EngineError(f"cannot measure {url!r}: only plain http:// addresses are supported")
-        self._url = url
-        try:
-            self._socket = socket.create_connection((parts.hostname, parts.port or 80), timeout)
-        except OSError as exc:
-            raise self._unreachable(exc) from exc
-        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-
-    def close(self) -> None:
-        self._socket.close()
-
-    def ask(self, request: bytes) -> bytes:
-        """The body of the answer. Raises `EngineError` unless its status is 200."""
-        try:
-            self._socket.sendall(request)
-            received, end = self._more(b"")
-            while end < 0:
-                received, end = self._more(received)
-            length = self._length(received[:end])
-            while len(received) < end + 4 + length:
-                received, _ = self._more(received)
-        except OSError as exc:
-            raise self._unreachable(exc) from exc
-        body = received[end + 4 :]
-        if received[9:12] != b"200":
-            status = received[9:12].decode("ascii", "replace")
-            raise EngineError(f"{self._url}/predict answers with status {status}: {_shown(body)}")
-        return body
-
-    def _more(self, received: bytes) -> tuple[bytes, int]:
-        more = self._socket.recv(65536)
-        if not more:
-            raise ConnectionResetError("it closed the connection instead of answering")
-        received += more
-        return received, received.find(b"\r\n\r\n")
-
-    def _length(self, head: bytes) -> int:
-        for line in head.split(b"\r\n")[1:]:
-            name, _, value = line.partition(b":")
-            if name.lower() == b"content-length" and value.strip().isdigit():
-                return int(value)
-        raise EngineError(f"{self._url} answers without Content-Length")
-
-    def _unreachable(self, exc: OSError) -> TransientError:
-        return TransientError(f"{self._url} cannot be reached: {exc}", hint="see the server's own output")
+        raise EngineError(f"{target.url}/predict answers something else than a prediction: {excerpt(body)}") from exc

@@ -1,183 +1,140 @@
-"""Metrics of binary scores, and the uncertainty of all metrics, vectorised. Those of other tasks are in `measures.py`.
+"""Areas under the ROC curve with their covariance, and the bootstrap for metrics of which only the value is known.
 
-ROC AUC and its covariance: DeLong, DeLong & Clarke-Pearson (1988), "Comparing the areas under two or more correlated
-receiver operating characteristic curves", by the O(n log n) algorithm of Sun & Xu (2014), "Fast implementation of
-DeLong's algorithm for comparing the areas under correlated ROC curves", IEEE Signal Processing Letters 21(11).
-Everything else: percentile bootstrap (Efron & Tibshirani 1993, ch. 13), stratified by class, paired between models.
+DeLong, DeLong & Clarke-Pearson (1988), "Comparing the areas under two or more correlated receiver operating
+characteristic curves", by the O(n log n) algorithm of Sun & Xu (2014), "Fast implementation of DeLong's algorithm for
+comparing the areas under correlated ROC curves", IEEE Signal Processing Letters 21(11). The other metrics are in
+`measures.py`, intervals in `intervals.py`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
-from math import exp, log, sqrt
+from math import sqrt
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from trunkline.gate.evidence import Estimate, Loss
+from trunkline.gate.intervals import ONE_SIDED, TWO_SIDED, Floats, Measured
 from trunkline.gate.policy import Goal, goodness
-from trunkline.models.measures import brier_scores, midranks
+from trunkline.models.measures import midranks
 
-Floats = npt.NDArray[np.float64]
+__all__ = ["Bootstrap", "DeLong", "Floats", "Ints", "areas_against_rest", "delong", "resampled"]
+
 Ints = npt.NDArray[np.int64]
-
-TWO_SIDED = 1.959963984540054
-"""Standard normal quantile of 0.975."""
-ONE_SIDED = 1.6448536269514722
-"""Standard normal quantile of 0.95."""
 
 # Sums of products without BLAS: `@` wakes its threads, and waiting for them on a busy machine took ten times as long.
 _products = np.einsum
 
-_EPSILON = float(np.finfo(np.float64).eps)
-
 
 @dataclass(frozen=True)
 class DeLong:
-    """Areas of k models on the same rows, [k], and their covariance, [k, k]."""
+    """Areas of k models on the same rows, [k], their covariance, [k, k], and what each row has of them, [k, n]."""
 
     auc: Floats
     covariance: Floats
+    each: Floats
     fewest: int
     """Rows of the rarer class."""
 
-    def estimate(self, model: int) -> Estimate:
-        """The area of one model, its interval taken on the logit scale so that it stays within 0 and 1."""
-        auc, variance = float(self.auc[model]), max(float(self.covariance[model, model]), 0.0)
-        if 0.0 < auc < 1.0:
-            half = TWO_SIDED * sqrt(variance) / (auc * (1 - auc))
-            return Estimate(auc, _expit(_logit(auc) - half), _expit(_logit(auc) + half))
-        # Perfect order shows no variance at all: the exact binomial limit for `fewest` successes of as many trials.
-        reach = 1 - 0.025 ** (1 / self.fewest)
-        return Estimate(auc, auc - reach, 1.0) if auc == 1.0 else Estimate(auc, 0.0, auc + reach)
-
-    def loss(self) -> Loss:
-        """What model 0 loses against model 1."""
-        value = float(self.auc[1] - self.auc[0])
-        c = self.covariance
-        error = sqrt(max(float(c[0, 0] + c[1, 1] - 2 * c[0, 1]), 0.0))
-        two, one = TWO_SIDED * error, ONE_SIDED * error
-        return Loss(value, value - two, value + two, value - one, value + one)
+    def measured(self, model: int) -> Measured:
+        """The area of one model."""
+        return Measured(float(self.auc[model]), self.each[model], fewest=self.fewest)
 
 
 def delong(positive: npt.NDArray[np.bool_], scores: Floats) -> DeLong:
-    """Areas under the ROC curve and their covariance. `scores` is [k, n]; both classes need two rows at least."""
-    above, below = scores[:, positive], scores[:, ~positive]
-    m, n = above.shape[1], below.shape[1]
-    ranks = np.array([midranks(row) for row in scores])
-    ranks_above, ranks_below = ranks[:, positive], ranks[:, ~positive]
-    auc = (ranks_above.mean(axis=1) - (m + 1) / 2) / n
-    # Structural components: for a positive the share of negatives below it, for a negative that of positives above it.
-    v10 = (ranks_above - np.array([midranks(row) for row in above])) / n
-    v01 = 1 - (ranks_below - np.array([midranks(row) for row in below])) / m
-    return DeLong(auc, _covariance(v10) / m + _covariance(v01) / n, min(m, n))
+    """Areas under the ROC curve and their covariance. `scores` is [k, n]; both classes need a row."""
+    found = [_area(positive, score) for score in scores]
+    m, n = int(positive.sum()), int((~positive).sum())
+    return _delong(found, [positive, ~positive], min(m, n))
 
 
-def _covariance(rows: Floats) -> Floats:
-    centred = rows - rows.mean(axis=1, keepdims=True)
-    found: Floats = _products("ki,li->kl", centred, centred) / (rows.shape[1] - 1)
-    return found
+def areas_against_rest(place: Ints, scores: list[Floats]) -> DeLong:
+    """Mean area under the ROC curve of each class that is there against the rest, and its covariance, of k models.
+
+    What a row adds to the mean of the areas is the mean of what it adds to each.
+    """
+    counts = np.bincount(place, minlength=scores[0].shape[1])
+    classes = [int(one) for one in np.flatnonzero(counts)]
+    found = []
+    for score in scores:
+        of_class = [_area(place == one, score[:, one]) for one in classes]
+        area, moved = zip(*of_class, strict=True)
+        found.append((float(np.mean(area)), np.mean(moved, axis=0)))
+    return _delong(found, [place == one for one in classes], int(counts[classes].min()))
 
 
-Weighted = Callable[[Floats], float]
-"""A metric of one model as a function of how often each row counts (whole numbers)."""
+def _delong(found: list[tuple[float, Floats]], groups: list[npt.NDArray[np.bool_]], fewest: int) -> DeLong:
+    """From areas and what each row adds to them beyond the mean, with the rows that are drawn together."""
+    auc = np.array([area for area, _ in found])
+    moved = np.array([part for _, part in found])
+    for rows in groups:
+        if (count := int(rows.sum())) > 1:
+            moved[:, rows] -= moved[:, rows].mean(axis=1, keepdims=True)
+            moved[:, rows] *= sqrt(count / (count - 1))
+    covariance: Floats = _products("ki,li->kl", moved, moved)
+    n = moved.shape[1]
+    return DeLong(auc, covariance, auc[:, None] + moved * sqrt(n * (n - 1)), fewest)
 
 
-def average_precision(positive: npt.NDArray[np.bool_], score: Floats) -> Weighted:
-    """Sum of precision times the step in recall, over the distinct scores (scikit-learn's definition)."""
-    order = np.argsort(-score, kind="stable")
-    ordered, hits = score[order], positive[order].astype(np.float64)
-    ends = np.r_[np.flatnonzero(ordered[1:] != ordered[:-1]), len(score) - 1]
-
-    def value(weights: Floats) -> float:
-        counted = weights[order]
-        seen = np.cumsum(counted)[ends]
-        found = np.cumsum(counted * hits)[ends]
-        gained = np.diff(found, prepend=0.0)
-        return float((gained * found / np.maximum(seen, 1.0)).sum() / found[-1])
-
-    return value
-
-
-def log_loss(positive: npt.NDArray[np.bool_], score: Floats) -> Weighted:
-    """Mean negative log-likelihood, scores clipped to within machine precision of 0 and 1."""
-    clipped = np.clip(score, _EPSILON, 1 - _EPSILON)
-    return mean_of(-np.log(np.where(positive, clipped, 1 - clipped)))
-
-
-def brier(positive: npt.NDArray[np.bool_], score: Floats) -> Weighted:
-    """Mean squared distance of score and outcome."""
-    return mean_of(brier_scores(positive, score))
-
-
-def mean_of(each: Floats) -> Weighted:
-    """The mean of what each row has, [n]."""
-    return partial(_mean, each)
-
-
-def _mean(losses: Floats, weights: Floats) -> float:
-    return float(_products("i,i->", losses, weights) / weights.sum())
+def _area(positive: npt.NDArray[np.bool_], score: Floats) -> tuple[float, Floats]:
+    """The area of one class, and what each row adds to it beyond the mean, [n]: DeLong's structural components."""
+    above, below = score[positive], score[~positive]
+    ranks = midranks(score)
+    over = (ranks[positive] - midranks(above)) / len(below)
+    under = 1 - (ranks[~positive] - midranks(below)) / len(above)
+    area = float(over.mean())
+    moved = np.empty(len(score))
+    for rows, of_rows in ((positive, over), (~positive, under)):
+        # One row tells nothing of how such rows vary: half of what an area can be is the most.
+        moved[rows] = (of_rows - (area if len(of_rows) > 1 else 0.5)) / len(of_rows)
+    return area, moved
 
 
 @dataclass(frozen=True)
 class Bootstrap:
-    """One metric of k models: on the rows as they are, [k], and on each of b resamples, [b, k]."""
+    """One metric of k models: on the rows as they are, [k], and on each of b resamples, [b, k].
+
+    Each limit is the farther one of the percentile (Efron & Tibshirani 1993, ch. 13) and of the normal limit by the
+    resamples' standard deviation: with few rows either alone is too close.
+    """
 
     value: Floats
     resampled: Floats
 
     def estimate(self, model: int) -> Estimate:
         """The metric of one model."""
-        low, high = np.quantile(self.resampled[:, model], [0.025, 0.975])
-        return Estimate(float(self.value[model]), float(low), float(high))
+        value = float(self.value[model])
+        return Estimate(value, *_limits(value, self.resampled[:, model], TWO_SIDED))
 
     def loss(self, goal: Goal) -> Loss:
         """What model 0 loses against model 1."""
         value, resampled = goodness(goal, self.value), goodness(goal, self.resampled)
-        low, at_least, at_most, high = np.quantile(resampled[:, 1] - resampled[:, 0], [0.025, 0.05, 0.95, 0.975])
-        return Loss(float(value[1] - value[0]), float(low), float(high), float(at_least), float(at_most))
+        lost, drawn = float(value[1] - value[0]), resampled[:, 1] - resampled[:, 0]
+        (low, high), (least, most) = _limits(lost, drawn, TWO_SIDED), _limits(lost, drawn, ONE_SIDED)
+        return Loss(lost, low, high, least, most)
 
 
-def bootstrap(
-    strata: npt.NDArray[Any], metrics: Sequence[Sequence[Weighted]], *, resamples: int, seed: int
-) -> list[Bootstrap]:
-    """Values of `metrics` (for each metric one function a model) on the rows and on the same `resamples` of them.
+def _limits(value: float, drawn: Floats, tail: float) -> tuple[float, float]:
+    from scipy.special import stdtrit
 
-    Rows are drawn with replacement within each stratum: every resample has as many of each class as the original.
-    """
-    plain = np.ones(len(strata))
-    found = np.empty((resamples, len(metrics), max(map(len, metrics))))
-    for b, weights in enumerate(resampled(strata, resamples, seed)):
-        for i, models in enumerate(metrics):
-            found[b, i] = [model(weights) for model in models]
-    return [Bootstrap(np.array([model(plain) for model in models]), found[:, i]) for i, models in enumerate(metrics)]
+    low, high = np.quantile(drawn, [tail, 1 - tail])
+    half = float(stdtrit(max(len(drawn) - 1, 1), 1 - tail)) * float(drawn.std(ddof=min(len(drawn) - 1, 1)))
+    return min(float(low), value - half), max(float(high), value + half)
 
 
 def resampled(strata: npt.NDArray[Any], resamples: int, seed: int) -> Iterator[Floats]:
-    """How often each row is in each resample."""
+    """How often each row is in each resample of as many rows, drawn with replacement.
+
+    Of each stratum at least one row is there, so that a metric of classes can be had of any resample.
+    """
     draw = np.random.default_rng(seed)
-    groups = [np.flatnonzero(strata == stratum) for stratum in np.unique(strata)[::-1]]
+    groups = [np.flatnonzero(strata == stratum) for stratum in np.unique(strata)]
     for _ in range(resamples):
-        weights = np.zeros(len(strata))
+        weights = np.bincount(draw.integers(0, len(strata), len(strata)), minlength=len(strata)).astype(np.float64)
         for rows in groups:
-            weights[rows] = np.bincount(draw.integers(0, len(rows), len(rows)), minlength=len(rows))
+            if not weights[rows].any():
+                weights[draw.choice(rows)] = 1.0
         yield weights
-
-
-def wilson(successes: int, trials: int) -> Estimate:
-    """A rate with the score interval of Wilson (1927), which stays within 0 and 1."""
-    rate, z = successes / trials, TWO_SIDED
-    centre = (rate + z * z / (2 * trials)) / (1 + z * z / trials)
-    half = z * sqrt(rate * (1 - rate) / trials + z * z / (4 * trials * trials)) / (1 + z * z / trials)
-    return Estimate(rate, max(centre - half, 0.0), min(centre + half, 1.0))
-
-
-def _logit(p: float) -> float:
-    return log(p / (1 - p))
-
-
-def _expit(x: float) -> float:
-    return 1 / (1 + exp(-x)) if x > -700 else 0.0

@@ -1,13 +1,19 @@
-"""Whether the server answers what the bundle scores offline."""
+"""Whether the server answers, and the warehouse scores, what the bundle scores offline."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from trunkline.gate.evidence import CounterExample, Parity
+from trunkline.gate.evidence import CounterExample, Parity, Way
+
+if TYPE_CHECKING:
+    from trunkline.gate.metrics import Floats
+
+__all__ = ["SHARE", "TOLERANCE", "compare"]
 
 TOLERANCE = 1e-6
 """Of probabilities: the graph computes in float32, and its sums have another order for one row than for many."""
@@ -18,37 +24,58 @@ SHARE = 1e-5
 def compare(
     rows: Sequence[Mapping[str, object]],
     offline: npt.ArrayLike,
-    http: npt.ArrayLike,
+    others: Mapping[Way, npt.ArrayLike],
     *,
     probabilities: bool = True,
     tolerance: float | None = None,
+    left_out: str = "",
 ) -> Parity:
-    """`http` against `offline`, [n] or [n, k], number by number. One that is not finite differs from all.
+    """Each of `others` against `offline`, [n] or [n, k], number by number. One that is not finite differs from all.
 
-    Raises ValueError where they are not as many as `rows`.
+    A row differs if one of them does. Raises ValueError where they are not as many as `rows`.
     """
-    scores, answers = np.asarray(offline, np.float64), np.asarray(http, np.float64)
-    if not len(scores) == len(answers) == len(rows):
-        raise ValueError(f"{len(scores)} scores, {len(answers)} answers and {len(rows)} rows: one is shorter")
+    scores = np.asarray(offline, np.float64)
+    told = {way: np.asarray(found, np.float64) for way, found in others.items()}
+    for way, found in told.items():
+        if not len(scores) == len(found) == len(rows):
+            raise ValueError(f"{len(scores)} scores, {len(found)} of {way} and {len(rows)} rows: one is shorter")
     if scores.ndim == 1:
         scores = scores[:, None]
-    answers = answers.reshape(scores.shape)
+    told = {way: found.reshape(scores.shape) for way, found in told.items()}
+    each = [_distances(scores, found, probabilities=probabilities) for found in told.values()]
+    distances = np.max(each, axis=0, initial=0.0) if each else np.zeros(len(rows))
+    allowed = tolerance if tolerance is not None else TOLERANCE if probabilities else SHARE
+    differ = np.flatnonzero(distances > allowed)
+    return Parity(
+        rows=len(rows),
+        differ=len(differ),
+        largest=float(distances.max(initial=0.0)),
+        tolerance=allowed,
+        example=_example(rows, scores, told, int(differ[0])) if len(differ) else None,
+        relative=not probabilities,
+        ways=tuple(told),
+        left_out=left_out,
+    )
+
+
+def _distances(scores: Floats, other: Floats, *, probabilities: bool) -> Floats:
+    """Of each row the largest, [n]."""
     with np.errstate(invalid="ignore"):
-        distances = np.abs(scores - answers)
+        distances = np.abs(scores - other)
     if not probabilities:
         sizes = np.abs(np.where(np.isfinite(scores), scores, 0))
         distances = distances / np.maximum(sizes + np.median(sizes), np.finfo(np.float64).tiny)
-    distances = np.where(np.isfinite(scores) & np.isfinite(answers), distances, np.inf).max(axis=1, initial=0.0)
-    allowed = tolerance if tolerance is not None else TOLERANCE if probabilities else SHARE
-    differ = np.flatnonzero(distances > allowed)
-    example = None
-    if len(differ):
-        first = int(differ[0])
-        example = CounterExample(rows[first], _plain(scores[first]), _plain(answers[first]))
-    largest = float(distances.max(initial=0.0))
-    return Parity(len(rows), len(differ), largest, allowed, example, relative=not probabilities)
+    finite = np.isfinite(scores) & np.isfinite(other)
+    return np.asarray(np.where(finite, distances, np.inf).max(axis=1, initial=0.0))
 
 
-def _plain(numbers: npt.NDArray[np.float64]) -> float | tuple[float, ...]:
+def _example(
+    rows: Sequence[Mapping[str, object]], scores: Floats, told: Mapping[Way, Floats], row: int
+) -> CounterExample:
+    numbers = {way: _plain(found[row]) for way, found in told.items()}
+    return CounterExample(rows[row], _plain(scores[row]), numbers.get("http"), numbers.get("warehouse"))
+
+
+def _plain(numbers: Floats) -> float | tuple[float, ...]:
     several = tuple(numbers.tolist())
     return several if len(several) > 1 else several[0]

@@ -1,9 +1,9 @@
-"""From outcomes and scores to the evidence about quality: metrics, slices, calibration."""
+"""From outcomes and scores to the evidence about quality: metrics, slices, calibration, curves."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,32 +12,14 @@ import numpy.typing as npt
 from trunkline.errors import DatasetError, EngineError
 from trunkline.gate import measures
 from trunkline.gate.calibration import calibrate, confidence, coverage
-from trunkline.gate.evidence import Calibration, Estimate, MetricEvidence, Quality, SliceEvidence
-from trunkline.gate.metrics import (
-    Bootstrap,
-    DeLong,
-    Floats,
-    Ints,
-    Weighted,
-    average_precision,
-    bootstrap,
-    brier,
-    delong,
-    log_loss,
-    mean_of,
-    wilson,
-)
+from trunkline.gate.curves import curves
+from trunkline.gate.evidence import Calibration, MetricEvidence, Quality
+from trunkline.gate.intervals import Floats, Measured, share_loss, wilson
+from trunkline.gate.metrics import Bootstrap, DeLong, Ints, areas_against_rest, delong
 from trunkline.gate.policy import Goal, goals
+from trunkline.gate.slices import Compared, SliceColumn, sliced
 from trunkline.models.measures import hits
 from trunkline.models.task import BINARY, Task
-
-RESAMPLES = 400
-SMALLEST_CLASS = 20
-"""A slice with fewer positives, or fewer negatives, shows no AUC: its interval would cover most of what is possible."""
-SMALLEST_SLICE = 2 * SMALLEST_CLASS
-"""A slice with fewer rows shows no metric of another task."""
-MOST_VALUES = 30
-"""Values of a slice column that are shown: the most frequent ones."""
 
 _SLICED_BY = {
     "binary": "roc_auc",
@@ -47,18 +29,17 @@ _SLICED_BY = {
     "custom": "rmse",
 }
 _SHARES = ("accuracy", "coverage")
-_AREAS = {"roc_auc": "DeLong", "roc_auc_ovr": "DeLong, mean of the classes"}
+_METHODS = {
+    "roc_auc": "DeLong",
+    "roc_auc_ovr": "DeLong, mean of the classes",
+    "average_precision": "jackknife",
+    "macro_f1": "jackknife",
+    "rmse": "jackknife",
+    "r2": "jackknife",
+}
 
 _Outcome = npt.NDArray[Any]
 _Scores = Sequence[Floats]
-
-
-@dataclass(frozen=True)
-class SliceColumn:
-    """A column's values by code: `labels[codes[i]]` is the value of row i; the label None means missing."""
-
-    codes: Ints
-    labels: tuple[str | None, ...]
 
 
 @dataclass(frozen=True)
@@ -85,8 +66,6 @@ def measure_quality(
     slices: Mapping[str, SliceColumn],
     *,
     by: Standard | None = None,
-    resamples: int = RESAMPLES,
-    seed: int = 0,
 ) -> Quality:
     """Quality of `candidate` and, if there is one, of `champion`: scores [n] or [n, k] of a task, for n rows.
 
@@ -103,7 +82,7 @@ def measure_quality(
     if champion is not None:
         _check(champion, outcome, task, "champion")
         scores.append(champion)
-    judge = _Judge(task, resamples, seed)
+    judge = _Judge(task)
     metrics = list(judge.metrics(outcome, scores))
     if own is not None:
         metrics.insert(0, _bootstrapped(own.name, own.goal, own.measure(outcome, scores)))
@@ -111,15 +90,18 @@ def measure_quality(
         raise DatasetError("the model's outputs have another shape than its target, and it has no metric of its own")
     sliced_by = _SLICED_BY[task.kind]
     comparable = any(metric.name == sliced_by for metric in metrics)
+    cut = sliced(slices if comparable else {}, outcome, scores, judge.compare, binary=task.kind == "binary")
     return Quality(
         rows=len(outcome),
         positives=int(outcome.sum()) if task.kind == "binary" else None,
         metrics=tuple(metrics),
-        slices=tuple(judge.slices(outcome, scores, slices)) if comparable else (),
+        slices=cut.shown,
         calibration=_calibration(task, outcome, candidate),
         task=task.kind,
         sliced_by=sliced_by,
         classes=_counts(outcome, task) if task.kind == "multiclass" else {},
+        slice_tests=cut.tests,
+        curves=curves(task, outcome, scores),
     )
 
 
@@ -165,82 +147,65 @@ class _Judge:
     """The metrics of a task, on any rows."""
 
     task: Task
-    resamples: int
-    seed: int
 
     def metrics(self, outcome: _Outcome, scores: _Scores) -> Iterator[MetricEvidence]:
         """All of them, in the order of `goals`."""
-        known = goals(self.task)
         if self.task.kind == "custom" and outcome.shape != scores[0].shape:
             return
-        weighted = {name: self._weighted(name, outcome, scores) for name in known if name not in _AREAS}
-        strata = outcome if self.task.kind in ("binary", "multiclass") else np.zeros(len(outcome), np.int8)
-        drawn = bootstrap(strata, [*weighted.values()], resamples=self.resamples, seed=self.seed)
-        found = dict(zip(weighted, drawn, strict=True))
-        for name, goal in known.items():
-            if name in _AREAS:
-                yield _area(name, self._areas(outcome, scores))
+        same = _same(scores)
+        for name, goal in goals(self.task).items():
+            if name.startswith(_SHARES):
+                yield _share(name, goal, [self._share(name, outcome, score) for score in scores])
                 continue
-            measured = _bootstrapped(name, goal, found[name])
-            yield _wilson(measured, len(outcome)) if name.startswith(_SHARES) else measured
+            found = self._measured(name, outcome, scores)
+            yield MetricEvidence(
+                name=name,
+                method=_METHODS.get(name, "mean of rows"),
+                candidate=found[0].estimate(),
+                champion=found[1].estimate() if len(found) > 1 else None,
+                loss=found[0].loss(found[1], goal, same=same) if len(found) > 1 else None,
+                goal=goal,
+            )
 
-    def slices(self, outcome: _Outcome, scores: _Scores, slices: Mapping[str, SliceColumn]) -> Iterator[SliceEvidence]:
-        """The task's metric by value of each column, frequent values first."""
-        for name, column in slices.items():
-            counts = np.bincount(column.codes, minlength=len(column.labels))
-            there = [int(code) for code in np.argsort(-counts, kind="stable") if counts[code]]
-            for code in there[:MOST_VALUES]:
-                of_value = SliceEvidence(name, column.labels[code], 0, None)
-                yield self._slice(of_value, column.codes == code, outcome, scores)
-            if rest := there[MOST_VALUES:]:
-                of_rest = SliceEvidence(name, None, 0, None, others=len(rest))
-                yield self._slice(of_rest, np.isin(column.codes, rest), outcome, scores)
+    def compare(self, outcome: _Outcome, scores: _Scores, bound: float | None) -> Compared:
+        """The metric of a slice."""
+        name, same = _SLICED_BY[self.task.kind], _same(scores)
+        found, goal = self._measured(name, outcome, scores), goals(self.task)[name]
+        if len(found) == 1:
+            return Compared(found[0].estimate())
+        candidate, champion = found
+        p = None
+        if bound is not None:
+            p = 1.0 if same else candidate.chance(champion, goal, bound)
+        return Compared(candidate.estimate(), champion.estimate(), candidate.loss(champion, goal, same=same), p)
 
-    def _slice(
-        self, which: SliceEvidence, rows: npt.NDArray[np.bool_], outcome: _Outcome, scores: _Scores
-    ) -> SliceEvidence:
-        inside, of_models = outcome[rows], [score[rows] for score in scores]
-        found = replace(which, rows=len(inside))
-        name = _SLICED_BY[self.task.kind]
-        if self.task.kind == "binary":
-            positives = int(inside.sum())
-            found = replace(found, positives=positives)
-            if min(positives, len(inside) - positives) < SMALLEST_CLASS:
-                return replace(found, note=f"too small: fewer than {SMALLEST_CLASS} rows of one class")
-            measured = _area(name, self._areas(inside, of_models))
-        elif len(inside) < SMALLEST_SLICE:
-            return replace(found, note=f"too small: fewer than {SMALLEST_SLICE} rows")
-        else:
-            strata = inside if self.task.kind == "multiclass" else np.zeros(len(inside), np.int8)
-            weighted = [self._weighted(name, inside, of_models)]
-            (drawn,) = bootstrap(strata, weighted, resamples=self.resamples, seed=self.seed)
-            measured = _bootstrapped(name, goals(self.task)[name], drawn)
-        return replace(found, candidate=measured.candidate, champion=measured.champion, loss=measured.loss)
+    def _measured(self, name: str, outcome: _Outcome, scores: _Scores) -> list[Measured]:
+        if name in ("roc_auc", "roc_auc_ovr"):
+            areas = self._areas(outcome, scores)
+            return [areas.measured(model) for model in range(len(scores))]
+        return [self._metric(name, outcome, score) for score in scores]
 
     def _areas(self, outcome: _Outcome, scores: _Scores) -> DeLong:
         if self.task.kind == "binary":
             return delong(outcome, np.array(scores))
-        return measures.areas_against_rest(outcome, scores)
+        return areas_against_rest(outcome, list(scores))
 
-    def _weighted(self, name: str, outcome: _Outcome, scores: _Scores) -> list[Weighted]:
-        return [self._metric(name, outcome, score) for score in scores]
-
-    def _metric(self, name: str, outcome: _Outcome, score: Floats) -> Weighted:
-        if name.startswith("coverage"):
-            return mean_of(measures.within(outcome, score, name, self.task.names))
+    def _metric(self, name: str, outcome: _Outcome, score: Floats) -> Measured:
         if name == "pinball_loss":
             return measures.pinball(outcome, score, self.task.quantiles)
-        if name == "accuracy":
-            return mean_of(hits(outcome, score))
         if name == "log_loss" and self.task.kind == "multiclass":
             return measures.class_log_loss(outcome, score)
         return _METRICS[name](outcome, score)
 
+    def _share(self, name: str, outcome: _Outcome, score: Floats) -> Floats:
+        """1 for each row that counts."""
+        return hits(outcome, score) if name == "accuracy" else measures.within(outcome, score, name, self.task.names)
 
-_METRICS: Mapping[str, Callable[[_Outcome, Floats], Weighted]] = {
-    "average_precision": average_precision,
-    "log_loss": log_loss,
-    "brier": brier,
+
+_METRICS: Mapping[str, Callable[[_Outcome, Floats], Measured]] = {
+    "average_precision": measures.average_precision,
+    "log_loss": measures.log_loss,
+    "brier": measures.brier,
     "macro_f1": measures.macro_f1,
     "rmse": measures.root_mean_square,
     "mae": measures.absolute_error,
@@ -248,14 +213,21 @@ _METRICS: Mapping[str, Callable[[_Outcome, Floats], Weighted]] = {
 }
 
 
-def _area(name: str, areas: DeLong) -> MetricEvidence:
-    paired = len(areas.auc) == 2
+def _same(scores: _Scores) -> bool:
+    """Whether two models gave the very same scores: then nothing is lost, and no interval needed."""
+    return len(scores) > 1 and np.array_equal(scores[0], scores[1])
+
+
+def _share(name: str, goal: Goal, counted: list[Floats]) -> MetricEvidence:
+    rates = [wilson(int(one.sum()), len(one)) for one in counted]
+    paired = len(counted) > 1
     return MetricEvidence(
         name=name,
-        method=_AREAS[name],
-        candidate=areas.estimate(0),
-        champion=areas.estimate(1) if paired else None,
-        loss=areas.loss() if paired else None,
+        method="Wilson; loss by Tango" if paired else "Wilson",
+        candidate=rates[0],
+        champion=rates[1] if paired else None,
+        loss=share_loss(counted[0], counted[1], goal) if paired else None,
+        goal=goal,
     )
 
 
@@ -269,14 +241,3 @@ def _bootstrapped(name: str, goal: Goal, found: Bootstrap) -> MetricEvidence:
         loss=found.loss(goal) if paired else None,
         goal=goal,
     )
-
-
-def _wilson(found: MetricEvidence, rows: int) -> MetricEvidence:
-    """A share of the rows by Wilson's interval, which does not vanish where all of them agree."""
-
-    def share(estimate: Estimate) -> Estimate:
-        return wilson(round(estimate.value * rows), rows)
-
-    method = f"Wilson; loss by {found.method}" if found.loss else "Wilson"
-    champion = share(found.champion) if found.champion else None
-    return replace(found, method=method, candidate=share(found.candidate), champion=champion)

@@ -48,7 +48,7 @@ def release(evidence: Evidence, verdict: Verdict, standing: Standing | None) -> 
     """What is shown.
 
     Of a withheld metric the best shown so far stands in its place, without a comparison; by the Ladder there are no
-    slices and no calibration.
+    slices, no tests of slices, no curves and no calibration, and of rules on them nothing but how they came out.
     """
     if standing is None or not standing.low:
         return Released(evidence, verdict)
@@ -57,7 +57,7 @@ def release(evidence: Evidence, verdict: Verdict, standing: Standing | None) -> 
     withheld = tuple(metric.name for metric in metrics if metric.method == WITHHELD)
     measured = evidence.quality
     calibration = Calibration((), nan, measured.calibration.kind) if measured.calibration else None
-    quality = replace(measured, metrics=metrics, slices=(), calibration=calibration)
+    quality = replace(measured, metrics=metrics, slices=(), slice_tests=(), curves=(), calibration=calibration)
     return Released(replace(evidence, quality=quality), _masked(verdict, withheld), withheld)
 
 
@@ -87,10 +87,9 @@ def _metric(found: MetricEvidence, best: Shown | None) -> MetricEvidence:
 
 
 def _masked(verdict: Verdict, withheld: tuple[str, ...]) -> Verdict:
-    """Without the numbers that would say what is withheld."""
+    """Without the numbers that would say what is withheld: all of slices and calibration is."""
+    secret = (*(f"metrics.{name}." for name in withheld), "slices.", "calibration.")
     why = "judged by the true score, which is withheld"
-    rules = (
-        replace(rule, value=None, why=why) if rule.name.startswith(tuple(f"metrics.{m}." for m in withheld)) else rule
-        for rule in verdict.rules
+    return Verdict(
+        tuple(replace(rule, value=None, why=why) if rule.name.startswith(secret) else rule for rule in verdict.rules)
     )
-    return Verdict(tuple(rules))

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from trunkline.datasets.targets import Target, classes_in, holds_lists, list_lengths
 from trunkline.errors import DatasetError, did_you_mean
 from trunkline.gate.metrics import Floats, Ints
-from trunkline.gate.quality import SliceColumn
+from trunkline.gate.slices import SliceColumn
 from trunkline.models.task import BINARY, Task
 
 if TYPE_CHECKING:

@@ -2,31 +2,32 @@
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from trunkline.datasets.sealed import Standing
-from trunkline.gate.evidence import Evidence, Latency, Parity, Quality
+from trunkline.gate.evidence import Evidence, Latency, Leakage, Parity, Provenance, Quality, Way
 from trunkline.gate.latency import Load, Target, measure
-from trunkline.gate.metrics import Floats, Ints
+from trunkline.gate.metrics import Floats
 from trunkline.gate.parity import compare
 from trunkline.gate.policy import GatePolicy
 from trunkline.gate.quality import OwnMetric, Standard, measure_quality
 from trunkline.gate.release import Released, release
-from trunkline.gate.report import Identity, Looks, Phase, Report, to_json, to_markdown
+from trunkline.gate.report import Earlier, Identity, Looks, Phase, Report
+from trunkline.gate.report_files import write
 from trunkline.gate.rows import classes, json_rows, outcomes, slice_column
 from trunkline.gate.subject import aligned, common
 from trunkline.gate.verdict import Verdict, judge
 from trunkline.models.task import BINARY, Task
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
     import pyarrow as pa
 
 
@@ -50,36 +51,62 @@ class Contender:
 
 
 @dataclass(frozen=True)
-class ServerUrls:
-    """Where the real servers answer while they are measured."""
+class Server:
+    """A real server while it is measured: where it answers, its process, and the seconds from its start to that."""
 
-    candidate: str
-    champion: str | None = None
+    url: str
+    pid: int | None = None
+    cold_start: float | None = None
+
+
+@dataclass(frozen=True)
+class Servers:
+    """Those of both contenders."""
+
+    candidate: Server
+    champion: Server | None = None
+
+
+@dataclass(frozen=True)
+class Elsewhere:
+    """How the target's warehouse scores the candidate: `score` does it, or is None, and `left_out` says why."""
+
+    score: Callable[[pa.Table], Floats] | None = None
+    left_out: str = ""
 
 
 @dataclass(frozen=True)
 class GateRequest:
-    """One gate. `table` is the sealed part with `target` and all inputs; it is read, never kept.
+    """One gate. `table` is the sealed part with `target`, the key and all inputs; it is read, never kept.
 
+    `probe` are rows of the open validation part with all inputs: servers, the warehouse and the report see no others;
+    `offline` are the candidate's scores of them, taken before the look, which a model that cannot score shall not cost.
     `servers` starts the real servers with exactly these bundles and stops them at its end; None: none is measured.
-    `directory` receives `report.md` and `gate.json`. `rows_sent` distinct rows are sent to the servers. `standing` says
-    which look it is: without one, everything is shown. `own` is a metric of the user's.
+    `directory` receives `report.md`, `report.html` and `gate.json`. `standing` says which look it is: without one,
+    everything is shown. `own` is a metric of the user's, `earlier` are the verdicts before, `phases` what was timed
+    before. `leakage` looks for signs of it in the sealed part, and `origin` is where the candidate comes from.
     """
 
     deployment: str
     candidate: Contender
     champion: Contender | None
     table: pa.Table
+    probe: pa.Table
+    offline: Floats
     target: str
     policy: GatePolicy
     directory: Path
-    servers: Callable[[], AbstractContextManager[ServerUrls]] | None = None
+    servers: Callable[[], AbstractContextManager[Servers]] | None = None
     load: Load = field(default_factory=Load)
-    rows_sent: int = 1000
     seed: int = 0
     provenance: Mapping[str, str] = field(default_factory=dict)
     standing: Standing | None = None
     own: OwnMetric | None = None
+    earlier: tuple[Earlier, ...] = ()
+    elsewhere: Elsewhere | None = None
+    leakage: Callable[[pa.Table], Leakage] | None = None
+    origin: Provenance | None = None
+    phases: tuple[Phase, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -90,6 +117,7 @@ class GateResult:
     released: Released
     markdown: Path
     json: Path
+    html: Path
 
     @property
     def verdict(self) -> Verdict:
@@ -108,7 +136,7 @@ def run(request: GateRequest, progress: Callable[[str], None] = lambda text: Non
     Raises `DatasetError` for a table that cannot be judged by, `EngineError` when a model or a server misbehaves. A
     verdict of no is no error.
     """
-    clock = _Clock(progress)
+    clock = Clock(progress, request.phases)
     with clock.phase("score candidate"):
         candidate = request.candidate.scorer.score(request.table)
     champion = None
@@ -117,8 +145,13 @@ def run(request: GateRequest, progress: Callable[[str], None] = lambda text: Non
             champion = request.champion.scorer.score(request.table)
     with clock.phase("metrics, intervals, slices"):
         quality = _quality(request, candidate, champion)
-    served = _serve(request, candidate, clock) if request.servers is not None else _Served()
-    evidence = Evidence(quality, served.latency, served.champion_latency, served.parity)
+    leakage = None
+    if request.leakage is not None:
+        with clock.phase("signs of leakage"):
+            leakage = request.leakage(request.table)
+    served = _serve(request, clock) if request.servers is not None else _Served()
+    parity = _parity(request, served.answers, clock)
+    evidence = Evidence(quality, served.latency, served.champion_latency, parity, leakage, request.origin)
     released = release(evidence, judge(evidence, request.policy), request.standing)
     report = Report(
         deployment=request.deployment,
@@ -129,6 +162,7 @@ def run(request: GateRequest, progress: Callable[[str], None] = lambda text: Non
         phases=tuple(clock.phases),
         provenance=request.provenance,
         looks=_looks(request.standing, released),
+        earlier=request.earlier,
     )
     return _write(report, released, request.directory)
 
@@ -141,9 +175,11 @@ def _quality(request: GateRequest, candidate: Floats, champion: Floats | None) -
         outcomes(request.table, request.target, task),
         aligned(candidate, own, task),
         None if champion is None or rival is None else aligned(champion, rival, task),
-        {name: slice_column(request.table, name) for name in request.policy.slices},
+        {
+            name: replace(slice_column(request.table, name), may_lose=rule.may_lose)
+            for name, rule in request.policy.slice_rules.items()
+        },
         by=Standard(task, request.own),
-        seed=request.seed,
     )
 
 
@@ -155,31 +191,43 @@ def _looks(standing: Standing | None, released: Released) -> Looks | None:
 class _Served:
     latency: Latency | None = None
     champion_latency: Latency | None = None
-    parity: Parity | None = None
+    answers: tuple[tuple[float, ...], ...] | None = None
 
 
-def _serve(request: GateRequest, scores: Floats, clock: _Clock) -> _Served:
+def _serve(request: GateRequest, clock: Clock) -> _Served:
+    """What the real servers show on the open rows."""
     assert request.servers is not None
-    sample = _sample(request.table.num_rows, request.rows_sent, request.seed)
-    rows = json_rows(request.table, request.candidate.inputs, sample)
     with ExitStack() as running:
         with clock.phase("start servers"):
-            urls = running.enter_context(request.servers())
-        targets = [Target(urls.candidate, rows, request.candidate.task)]
-        if request.champion is not None and urls.champion is not None:
-            rival = request.champion
-            targets.append(Target(urls.champion, json_rows(request.table, rival.inputs, sample), rival.task))
+            servers = running.enter_context(request.servers())
+        targets = [_target(servers.candidate, request.candidate, request.probe)]
+        if request.champion is not None and servers.champion is not None:
+            targets.append(_target(servers.champion, request.champion, request.probe))
         with clock.phase("latency and throughput"):
-            measured = measure(targets, request.load)
+            measured = measure(targets, request.load, request.policy.latency)
         with clock.phase("stop servers"):
             running.close()
+    champion = measured[1].latency if len(measured) > 1 else None
+    return _Served(measured[0].latency, champion, measured[0].answers)
+
+
+def _target(server: Server, contender: Contender, probe: pa.Table) -> Target:
+    rows = json_rows(probe, contender.inputs, np.arange(len(probe)))
+    return Target(server.url, rows, contender.task, server.pid, server.cold_start)
+
+
+def _parity(request: GateRequest, answers: Sequence[Sequence[float]] | None, clock: Clock) -> Parity | None:
+    """The offline scores of the open rows against the answers of the server, and of the warehouse, to the same rows."""
+    told: dict[Way, npt.ArrayLike] = {} if answers is None else {"http": answers}
+    elsewhere = request.elsewhere or Elsewhere()
+    if elsewhere.score is not None:
+        with clock.phase("score in the warehouse"):
+            told["warehouse"] = elsewhere.score(request.probe)
+    if not told:
+        return None
+    rows = json_rows(request.probe, request.candidate.inputs, np.arange(len(request.probe)))
     probabilities = request.candidate.task.kind in ("binary", "multiclass")
-    parity = compare(rows, scores[sample], measured[0].answers, probabilities=probabilities)
-    return _Served(measured[0].latency, measured[1].latency if len(measured) > 1 else None, parity)
-
-
-def _sample(rows: int, wanted: int, seed: int) -> Ints:
-    return np.sort(np.random.default_rng(seed).choice(rows, min(rows, wanted), replace=False))
+    return compare(rows, request.offline, told, probabilities=probabilities, left_out=elsewhere.left_out)
 
 
 def _identity(contender: Contender) -> Identity:
@@ -187,18 +235,15 @@ def _identity(contender: Contender) -> Identity:
 
 
 def _write(report: Report, released: Released, directory: Path) -> GateResult:
-    directory.mkdir(parents=True, exist_ok=True)
-    markdown, data = directory / "report.md", directory / "gate.json"
-    markdown.write_text(to_markdown(report), "utf-8")
-    data.write_text(json.dumps(to_json(report), indent=1, allow_nan=False, ensure_ascii=False) + "\n", "utf-8")
-    return GateResult(report, released, markdown, data)
+    files = write(report, directory)
+    return GateResult(report, released, files.markdown, files.json, files.html)
 
 
-class _Clock:
-    """Tells and times phases."""
+class Clock:
+    """Tells and times phases; `phases` are those that are over."""
 
-    def __init__(self, progress: Callable[[str], None]) -> None:
-        self.phases: list[Phase] = []
+    def __init__(self, progress: Callable[[str], None], phases: Sequence[Phase] = ()) -> None:
+        self.phases: list[Phase] = [*phases]
         self._progress = progress
 
     @contextmanager

@@ -7,34 +7,26 @@ One rule, one result. The whole passes if every rule passes: what is undecided h
   the same rows. *pass* if its one-sided 95% upper limit is within the bound (so a candidate whose true loss is just the
   bound passes in 5% of samples at most), *fail* if its one-sided 95% lower limit is beyond it, else *undecided*. Passes
   if there is no champion. Where a number is the goal (coverage), the loss is how much farther from it the candidate is.
-- `latency.p50_ms` / `.p99_ms`: compares the quantile measured at the real server; undecided if none was measured.
-- `parity`: fails if one HTTP answer differs from the offline score; left out if no server was measured.
+- `calibration.ece_at_most`: *pass* if the upper limit of the calibration error is within the bound, *fail* if its lower
+  limit is beyond it, both one-sided at 95%, else *undecided*.
+- `slices`: see `slice_rules.py`.
+- `latency`: see `latency_rules.py`.
+- `parity`, `leakage`, `bundle`, `provenance`: see `proof.py`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
-from trunkline.gate.evidence import Estimate, Evidence, Latency, Loss, MetricEvidence, Parity
+from trunkline.gate.evidence import Estimate, Evidence, Loss, MetricEvidence, Quality
+from trunkline.gate.latency_rules import latency_rules
 from trunkline.gate.numbers import shown, signed
-from trunkline.gate.policy import GatePolicy, LatencyRule, MetricRule
+from trunkline.gate.policy import GatePolicy, MetricRule
+from trunkline.gate.proof import proven
+from trunkline.gate.rule import RuleResult, Status
+from trunkline.gate.slice_rules import slice_rules
 
-Status = Literal["pass", "fail", "undecided"]
-
-
-@dataclass(frozen=True)
-class RuleResult:
-    """One rule: its path in the deployment's file, what was found, what was asked, and why it is so.
-
-    `why` holds numbers and fixed words only, no text of the user's.
-    """
-
-    name: str
-    value: float | None
-    bound: float | None
-    status: Status
-    why: str
+__all__ = ["RuleResult", "Status", "Verdict", "judge"]
 
 
 @dataclass(frozen=True)
@@ -54,9 +46,10 @@ def judge(evidence: Evidence, policy: GatePolicy) -> Verdict:
     rules: list[RuleResult] = []
     for name, rule in policy.metrics.items():
         rules += _metric(name, rule, evidence.quality.metric(name), evidence.quality.rows)
-    rules += _latency(policy.latency, evidence.latency)
-    if evidence.parity is not None:
-        rules.append(_parity(evidence.parity))
+    rules += slice_rules(policy, evidence.quality)
+    rules += _calibration(policy.calibration.ece_at_most, evidence.quality)
+    rules += latency_rules(policy.latency, evidence.latency, evidence.champion_latency)
+    rules += proven(evidence, policy)
     return Verdict(tuple(rules))
 
 
@@ -109,21 +102,19 @@ def _rows_needed(loss: Loss, bound: float, rows: int) -> str:
     return f"if it stays so, about {needed:,.0f} rows would {way} it ({rows:,} now)"
 
 
-def _latency(rule: LatencyRule, found: Latency | None) -> list[RuleResult]:
-    results = []
-    for kind, bound in (("p50_ms", rule.p50_ms), ("p99_ms", rule.p99_ms)):
-        path = f"latency.{kind}"
-        if bound is None:
-            continue
-        if found is None:
-            results.append(RuleResult(path, None, bound, "undecided", "no server was measured"))
-            continue
-        value = found.p50_ms if kind == "p50_ms" else found.p99_ms
-        why = f"{value:.2f} ms over {found.requests:,} requests of one row"
-        results.append(RuleResult(path, value, bound, "pass" if value <= bound else "fail", why))
-    return results
-
-
-def _parity(found: Parity) -> RuleResult:
-    why = f"{found.differ} of {found.rows} HTTP answers differ from the offline score"
-    return RuleResult("parity", float(found.differ), 0.0, "fail" if found.differ else "pass", why)
+def _calibration(bound: float | None, found: Quality) -> list[RuleResult]:
+    """The rule `calibration.ece_at_most`, if there is one."""
+    path, calibration = "calibration.ece_at_most", found.calibration
+    if bound is None:
+        return []
+    if calibration is None or calibration.beyond_chance is None or calibration.at_least is None:
+        return [RuleResult(path, None, bound, "undecided", "no probability was measured")]
+    value, least, most = calibration.beyond_chance.value, calibration.at_least, calibration.at_most
+    assert most is not None
+    limits = f"with 95% confidence {shown(least)} at least and {shown(most)} at most"
+    if most <= bound:
+        return [RuleResult(path, value, bound, "pass", limits)]
+    if least > bound:
+        return [RuleResult(path, value, bound, "fail", limits)]
+    needed = _rows_needed(Loss(value, least, most, least, most), bound, found.rows)
+    return [RuleResult(path, value, bound, "undecided", f"{limits}; {needed}")]

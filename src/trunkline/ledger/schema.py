@@ -117,6 +117,18 @@ TABLES: dict[str, tuple[tuple[str, str], ...]] = {
         ("report", "varchar"),
         ("decided_at", "timestamptz"),
     ),
+    # one rollout of a deployment that succeeded; `settings` is the digest of how it is served and rolled out
+    "deployments": (
+        ("deployment_id", "varchar"),
+        ("deployment", "varchar"),
+        ("reference", "varchar"),
+        ("sha256", "varchar"),
+        ("look_id", "varchar"),
+        ("settings", "varchar"),
+        ("git_commit", "varchar"),
+        ("who", "varchar"),
+        ("deployed_at", "timestamptz"),
+    ),
     # one model made a SQL function; the last row of a function is what it is now. `arguments` are [name, type] in
     # order, or {arguments, returns} where the function gives several numbers
     "publications": (

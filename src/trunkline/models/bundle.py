@@ -11,6 +11,7 @@ sorted keys and without times, so the same training gives the same digest.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -35,6 +36,7 @@ _ONNX_PARTS, _MODULE_PARTS = (_ENCODER, _MODEL, _SIGNATURE), (_ENCODER, _WEIGHTS
 _FORMATS = {1: _ONNX_PARTS, 2: _MODULE_PARTS}  # versions before the second knew only the first, and refuse it
 _FILES = frozenset((_BUNDLE, *_ONNX_PARTS, *_MODULE_PARTS))
 _LARGEST = 2**31 - 1  # bytes; protobuf's own limit, beyond which ONNX would need external files
+_LARGEST_JSON = 64 << 20  # bytes; as Python's objects it is some twenty times that
 _NO_ONNX = "the `trunkline` commands run it in a checkout of its project; a warehouse cannot"
 
 
@@ -118,6 +120,8 @@ class Bundle:
         if encoder.names != signature.names:
             raise IntegrityError("the encoder's columns are not the signature's inputs", file=directory)
         metadata = record.get("metadata", {})
+        if not isinstance(metadata, dict):
+            raise IntegrityError("bundle.json has metadata that is no object", file=directory / _BUNDLE)
         return cls(directory, signature, encoder, metadata, identity, digests)
 
     @property
@@ -216,26 +220,42 @@ def _read(directory: Path) -> dict[str, bytes]:
 
 
 def _bytes(path: Path) -> bytes:
-    """Content of a regular file; a link could lead anywhere and is refused."""
+    """Content of a regular file; a link could lead anywhere and is refused, and a pipe or device is not waited for."""
     try:
-        status = path.lstat()
-        if not stat.S_ISREG(status.st_mode):
-            raise IntegrityError(f"{path.name} is no regular file", file=path)
-        if status.st_size > _LARGEST:
-            raise IntegrityError(f"{path.name} is larger than 2 GiB", file=path)
-        return path.read_bytes()
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(handle, "rb") as file:
+            status = os.fstat(handle)
+            if not stat.S_ISREG(status.st_mode):
+                raise _irregular(path)
+            if status.st_size > _LARGEST:
+                raise IntegrityError(f"{path.name} is larger than 2 GiB", file=path)
+            return file.read()
     except OSError as exc:
+        if exc.errno in (errno.ELOOP, errno.ENXIO, errno.EISDIR):  # a link, a socket or device of nobody, a folder
+            raise _irregular(path) from exc
         raise IntegrityError(f"{path.name} cannot be read: {exc}", file=path) from exc
 
 
+def _irregular(path: Path) -> IntegrityError:
+    return IntegrityError(f"{path.name} is no regular file", file=path)
+
+
 def _parse(directory: Path, name: str, parts: Mapping[str, bytes]) -> dict[str, Any]:
+    if len(parts[name]) > _LARGEST_JSON:
+        raise IntegrityError(f"{name} is larger than {_LARGEST_JSON >> 20} MiB", file=directory / name)
     try:
-        data = json.loads(parts[name])
+        data = json.loads(parts[name], parse_constant=_no_number)
+    except RecursionError as exc:
+        raise IntegrityError(f"{name} is nested too deep", file=directory / name) from exc
     except ValueError as exc:
         raise IntegrityError(f"{name} is no JSON: {exc}", file=directory / name) from exc
     if not isinstance(data, dict):
         raise IntegrityError(f"{name} does not hold an object", file=directory / name)
     return data
+
+
+def _no_number(text: str) -> Any:
+    raise ValueError(f"{text} is no number in JSON")
 
 
 def _recorded(record: Mapping[str, Any], name: str, there: Mapping[str, str]) -> object:
@@ -245,38 +265,11 @@ def _recorded(record: Mapping[str, Any], name: str, there: Mapping[str, str]) ->
 
 def _check_model(files: Mapping[str, bytes]) -> None:
     """Refuse a model that keeps tensors in other files, which nothing would have checked, or that is damaged."""
-    if _MODEL in files:
-        _check_onnx(files[_MODEL])
-        return
+    from trunkline.models.graph import check_graph
     from trunkline.models.tensors import check_tensors
 
-    if len(files[_WEIGHTS]) > _LARGEST:
-        raise IntegrityError("the model's weights are larger than 2 GiB")
-    check_tensors(files[_WEIGHTS])
-
-
-def _check_onnx(content: bytes) -> None:
-    if len(content) > _LARGEST:
-        raise IntegrityError("the ONNX model is larger than 2 GiB")
-    # A reference to a file must spell its key, "location". Only a model with that word needs the (slower) full look.
-    if b"location" in content and _has_external_data(content):
-        raise IntegrityError("the ONNX model refers to external data files; a bundle holds its whole model")
-
-
-def _has_external_data(content: bytes) -> bool:
-    import onnx
-    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
-
-    try:
-        model = onnx.load_model_from_string(content)
-    except DecodeError as exc:
-        raise IntegrityError(f"model.onnx is no ONNX model: {exc}") from exc
-    pending: list[Any] = [model]
-    while pending:
-        message = pending.pop()
-        if isinstance(message, onnx.TensorProto) and message.data_location == onnx.TensorProto.EXTERNAL:
-            return True
-        for field, value in message.ListFields():
-            if field.message_type is not None:
-                pending.extend(value if field.is_repeated else [value])
-    return False
+    for name, check in ((_MODEL, check_graph), (_WEIGHTS, check_tensors)):
+        if name in files:
+            if len(files[name]) > _LARGEST:
+                raise IntegrityError(f"{name} is larger than 2 GiB")
+            check(files[name])

@@ -7,37 +7,24 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from trunkline.errors import TrainingError, did_you_mean
-from trunkline.models.signature import Kind
+from trunkline.models.encoder import EncodedColumn, Encoder
 from trunkline.models.task import Task
 
 if TYPE_CHECKING:
-    from trunkline.models.encoder import Encoder
     from trunkline.models.torch import Standardised
 
 __all__ = ["Column", "Columns", "describe"]
 
 
-@dataclass(frozen=True)
-class Column:
-    """One input: the columns `place` of the matrix are its.
+@dataclass(frozen=True, kw_only=True)
+class Column(EncodedColumn):
+    """One input, as the encoder has it: the columns `place` of the matrix are its.
 
-    `cardinality` is the number of codes of a category (0 is missing or unknown), and 0 for any other kind. `mean` and
-    `std` are those of the training part's finite values. `shape` is (height, width, channels) of an image, whose
-    values lie in that order, and (n,) of a vector of up to n numbers, of which those that are not there are NaN.
+    Of a category, code 0 is missing or unknown. The values of an image lie in the order of its shape; of a vector of up
+    to n numbers those that are not there are NaN.
     """
 
-    name: str
-    kind: Kind
     place: slice
-    cardinality: int = 0
-    mean: float = 0.0
-    std: float = 1.0
-    shape: tuple[int, ...] = ()
-
-    @property
-    def width(self) -> int:
-        """How many columns of the matrix it takes."""
-        return int(self.place.stop - self.place.start)
 
 
 @dataclass(frozen=True)
@@ -106,18 +93,7 @@ class Columns:
 
 def describe(encoder: Encoder, task: Task) -> Columns:
     """The columns of the matrices that `encoder` makes."""
-    described = [
-        Column(
-            column.name,
-            column.kind,
-            encoder.places[column.name],
-            column.cardinality,
-            column.mean,
-            column.std,
-            column.shape,
-        )
-        for column in encoder.columns
-    ]
+    described = [Column(**vars(column), place=encoder.places[column.name]) for column in encoder.columns]
     return Columns(tuple(described), task)
 
 

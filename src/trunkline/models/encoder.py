@@ -13,18 +13,19 @@ from __future__ import annotations
 
 import math
 import operator
+import sys
 from array import array
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from itertools import accumulate
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 
 from trunkline.errors import IntegrityError, RequestError
 from trunkline.models.columns import as_text, cells, days, fill_images, fill_vectors, floats, lacks
-from trunkline.models.signature import WIDE, Kind, Signature
+from trunkline.models.signature import WIDE, Kind, Signature, fits
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -263,10 +264,25 @@ class Encoder:
             columns = [EncodedColumn(**{**item, "shape": tuple(item.get("shape", ()))}) for item in data["columns"]]
             encoder = cls(columns, data["categories"])
             sizes = [len(encoder.categories[c.name]) + 1 for c in encoder.columns if c.kind == "category"]
+            wrong = any((column.kind in WIDE) != bool(column.shape) for column in columns)
         except (AttributeError, KeyError, TypeError) as exc:
             raise IntegrityError(f"encoder.json does not hold an encoder: {exc}") from exc
-        if any((column.kind in WIDE) != bool(column.shape) for column in columns):
+        if wrong or not all(fits(column.kind, column.shape) for column in columns):
             raise IntegrityError("encoder.json's kinds and shapes disagree")
+        if not all(_is_plain(column) for column in columns) or any(
+            not isinstance(text, str) for texts in encoder.categories.values() for text in texts
+        ):
+            raise IntegrityError("encoder.json holds a name or a number that is none")
         if sizes != [column.cardinality for column in encoder.columns if column.kind == "category"]:
             raise IntegrityError("encoder.json's categories and cardinalities disagree")
         return encoder
+
+
+def _is_plain(column: EncodedColumn) -> bool:
+    numbers = (column.mean, column.std)
+    return (
+        isinstance(column.name, str)
+        and column.kind in get_args(Kind)
+        and type(column.cardinality) is int
+        and all(isinstance(number, int | float) and abs(number) <= sys.float_info.max for number in numbers)
+    )

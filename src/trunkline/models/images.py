@@ -14,16 +14,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from trunkline.models.signature import LARGEST_IMAGE, LONGEST_IMAGE
+from trunkline.models.signature import LARGEST_IMAGE, LONGEST_IMAGE, MOST_PIXELS
 
 if TYPE_CHECKING:
     import numpy.typing as npt
     from PIL.Image import Image
 
 __all__ = ["MOST_PIXELS", "check_shape", "decode", "from_base64", "grey", "shape_of"]
-
-MOST_PIXELS = 1 << 20
-"""Height times width of an image, at most."""
 
 _FORMATS = ("PNG", "JPEG")
 _DEEP = ("I", "I;16", "I;16B", "I;16L", "I;16N")  # Pillow's modes for 16 bits a pixel

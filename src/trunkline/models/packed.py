@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import zipfile
 from importlib import resources
 from pathlib import Path
@@ -20,7 +21,7 @@ from trunkline.models.runtime import Scorer
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["HANDLER", "PACKAGES", "handler_source", "pack", "unpack"]
+__all__ = ["HANDLER", "PACKAGES", "handler_source", "pack", "unpack", "unpackable"]
 
 PACKAGES = ("numpy", "pandas", "pyarrow", "onnxruntime")
 """What the code in the zip imports beyond the standard library."""
@@ -63,11 +64,9 @@ def pack(bundle: Bundle, folder: Path, name: str) -> Path:
 
     Raises EngineError for a model that takes images, or is no ONNX: what those need is not there.
     """
-    pictures = [field.name for field in bundle.signature.inputs if field.kind == "image"]
-    if pictures or bundle.is_module:
-        what = f"takes images ({pictures[0]})" if pictures else "is a PyTorch module of the project, not ONNX"
+    if what := unpackable(bundle):
         raise EngineError(
-            f"the model {what}: the Python of a warehouse cannot run it",
+            what,
             file=bundle.path,
             hint="`trunkline score` without --in-warehouse scores its rows on this machine",
         )
@@ -84,6 +83,15 @@ def pack(bundle: Bundle, folder: Path, name: str) -> Path:
     return path
 
 
+def unpackable(bundle: Bundle) -> str:
+    """Why the Python of a warehouse cannot run the model; empty if it can."""
+    pictures = [field.name for field in bundle.signature.inputs if field.kind == "image"]
+    if not pictures and not bundle.is_module:
+        return ""
+    what = f"takes images ({pictures[0]})" if pictures else "is a PyTorch module of the project, not ONNX"
+    return f"the model {what}: the Python of a warehouse cannot run it"
+
+
 def unpack(archive: str, expect_sha256: str) -> Scorer:
     """The scorer of a packed bundle. Raises IntegrityError if it is not the one that was published."""
     with zipfile.ZipFile(archive) as packed:
@@ -95,7 +103,8 @@ def unpack(archive: str, expect_sha256: str) -> Scorer:
 
 def handler_source(archive: Path, *, reference: str, sha256: str) -> str:
     """The module that a warehouse runs, with `archive` in its import directory."""
-    return _SOURCE.format(archive=archive.name, reference=reference, sha256=sha256)
+    told = json.dumps(reference)[1:-1]  # it stands in a docstring, and comes from a registry
+    return _SOURCE.format(archive=archive.name, reference=told, sha256=sha256)
 
 
 def _code() -> dict[str, bytes]:

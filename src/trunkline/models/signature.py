@@ -16,8 +16,8 @@ from trunkline.errors import DatasetError, IntegrityError, RequestError, did_you
 from trunkline.models.task import BINARY, Task
 
 __all__ = [
-    "Example", "Field", "Kind", "LARGEST_IMAGE", "LONGEST_IMAGE", "LONGEST_TEXT", "LONGEST_VECTOR", "Signature",
-    "WIDE",
+    "Example", "Field", "Kind", "LARGEST_IMAGE", "LONGEST_IMAGE", "LONGEST_TEXT", "LONGEST_VECTOR", "MOST_PIXELS",
+    "Signature", "WIDE", "fits",
 ]  # fmt: skip
 
 Kind = Literal["number", "category", "boolean", "datetime", "vector", "image"]
@@ -34,6 +34,11 @@ LONGEST_VECTOR = 16_384
 
 LARGEST_IMAGE = 8 << 20
 """Largest image, in bytes as it comes."""
+
+MOST_PIXELS = 1 << 20
+"""Height times width of an image, at most."""
+
+_CHANNELS = 4
 
 LONGEST_IMAGE = LARGEST_IMAGE * 4 // 3 + 4
 """Longest image of a request, in characters of base64."""
@@ -143,8 +148,12 @@ class Signature:
             target, task = data["target"], Task.from_json(data["task"])
         except (KeyError, TypeError) as exc:
             raise IntegrityError(f"signature.json does not hold a signature: {exc}") from exc
-        if any(field.kind not in get_args(Kind) for field in fields):
+        if any(not isinstance(field.kind, str) or field.kind not in get_args(Kind) for field in fields):
             raise IntegrityError("signature.json holds a kind of column that this version does not know")
+        names = [field.name for field in fields]
+        texts = all(isinstance(text, str) for text in (target, *names))
+        if not texts or len(set(names)) < len(names) or not all(fits(field.kind, field.shape) for field in fields):
+            raise IntegrityError("signature.json holds names or shapes that make no sense")
         return cls(fields, target, task)
 
     def check_rows(self, rows: Sequence[Mapping[str, object]]) -> None:
@@ -192,6 +201,16 @@ class Signature:
         name = next(key for key in row if key not in self.names)
         close = did_you_mean(str(name), self.names)
         return RequestError(f"field {name!r} of row {index} is no input of the model.{close}", field=name, row=index)
+
+
+def fits(kind: Kind, shape: Sequence[object]) -> bool:
+    """Whether an input of that kind may have that shape: no larger than what a request may bring."""
+    sizes = [size for size in shape if type(size) is int and size > 0]
+    if len(sizes) < len(shape):
+        return False
+    if kind == "image":
+        return not sizes or (len(sizes) == 3 and sizes[0] * sizes[1] <= MOST_PIXELS and sizes[2] <= _CHANNELS)
+    return not sizes or (kind == "vector" and len(sizes) == 1 and sizes[0] <= LONGEST_VECTOR)
 
 
 def _kind(name: str, type_name: str) -> Kind:

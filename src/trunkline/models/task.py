@@ -23,6 +23,8 @@ DEFAULT_METRICS: Mapping[TaskKind, str] = {
 }
 """What a model is chosen by where it names no metric; a custom one has to."""
 
+_MOST_OUTPUTS = 1 << 20
+
 
 @dataclass(frozen=True)
 class Task:
@@ -79,7 +81,10 @@ class Task:
             )
         except (KeyError, TypeError, ValueError) as exc:
             raise IntegrityError(f"signature.json does not hold a task: {exc}") from exc
-        if task.kind not in get_args(TaskKind):
+        several = task.outputs is None or (type(task.outputs) is int and 0 < task.outputs <= _MOST_OUTPUTS)
+        if not several or not all(0 < quantile < 1 for quantile in task.quantiles):
+            raise IntegrityError("signature.json holds a task with quantiles or outputs that make no sense")
+        if not isinstance(task.kind, str) or task.kind not in get_args(TaskKind):
             raise IntegrityError(f"signature.json holds a task that this version does not know: {task.kind!r}")
         return task
 

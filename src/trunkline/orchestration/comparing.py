@@ -12,11 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from trunkline.graph.step import digest
+from trunkline.ledger.ids import new_id
 from trunkline.orchestration.experiments import keep, subject_for
 from trunkline.orchestration.local import Listener
 from trunkline.orchestration.session import Session
 from trunkline.project.files import write_atomic
+from trunkline.registry.parcels import tell
 from trunkline.registry.protocol import RunRecord
+from trunkline.training.ancestry import ancestors, inputs
 from trunkline.training.apart import Apart, Experiment
 from trunkline.training.experiments.comparison import Ablate, Comparison, Row
 from trunkline.training.experiments.leaderboard import leaderboard_page, leaderboard_svg
@@ -40,10 +43,12 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Compared:
-    """A comparison, and its page on this disk (beside it the drawing, and both as JSON)."""
+    """A comparison, and its page on this disk (beside it the drawing, and both as JSON). `unsent` if its runs await the
+    registry."""
 
     comparison: Comparison
     page: Path
+    unsent: bool = False
 
 
 def compare(
@@ -51,8 +56,8 @@ def compare(
 ) -> Compared:
     """Compare on the validation part; keep rows and page, and record the runs. What was fitted before is found again.
 
-    `hear` gets what `training.compare.compare` tells. Raises the error of a step that the dataset needs and that
-    failed.
+    `hear` gets what `training.experiments.compare.compare` tells. Raises the error of a step that the dataset needs and
+    that failed.
     """
     started = dt.datetime.now(dt.UTC)
     subject = subject_for(session, model, listen)
@@ -80,8 +85,9 @@ def compare(
         started,
     )
     context.progress("recording the runs")
-    context.registry().log_run(_record(session, subject, comparison, page.parent, started))
-    return Compared(comparison, page)
+    record = _record(session, subject, comparison, page.parent, started)
+    kept = tell(context.state / "outbox", context.registry, record) is None
+    return Compared(comparison, page, kept)
 
 
 def _folder(session: Session, subject: Subject) -> Path:
@@ -119,13 +125,15 @@ def _record(
         params={"seeds": len(comparison.seeds), "rows": comparison.measured},
         metrics={f"best_{comparison.metric}": best.value},
         tags={
-            "trunkline.dataset_id": subject.manifest.dataset_id,
-            "trunkline.git_commit": session.context.git_commit() or "",
+            **ancestors(subject.manifest, session.context),
             "trunkline.best": f"{best.name} with {best.variation}",
         },
+        datasets=inputs(subject.manifest, session.context, {"train": "training", "validation": "validation"}),
+        key=new_id("compare"),
         artifacts=folder,
         children=tuple(_child(session, comparison, place) for place in range(len(comparison.rows))),
         started_at=started,
+        ended_at=session.context.now(),
     )
 
 

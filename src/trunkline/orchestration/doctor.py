@@ -14,11 +14,13 @@ from msgspec import to_builtins
 
 from trunkline.errors import TrunklineError
 from trunkline.orchestration.functions import list_functions
-from trunkline.orchestration.session import open_session
+from trunkline.orchestration.session import Session, open_session
 from trunkline.project.confined import means
 from trunkline.project.load import Project
 from trunkline.project.references import references
 from trunkline.project.secrets import Secrets
+from trunkline.registry.address import shown
+from trunkline.registry.parcels import waiting
 from trunkline.training.placement import reachable
 
 Level = Literal["ok", "warn", "bad"]
@@ -105,8 +107,7 @@ def _project(root: Path, target: str | None) -> Iterator[Finding]:
         yield Finding("ok", f"the project compiles to {len(compiled.graph.steps)} steps")
         yield from _ignored(root)
         yield from _placement(project)
-        session.context.registry().versions("trunkline-doctor")
-        yield Finding("ok", f"the MLflow registry answers ({_without_password(project.tracking_uri)})")
+        yield from _registry(session)
 
 
 def _secrets(project: Project) -> Iterator[Finding]:
@@ -174,10 +175,15 @@ def _placement(project: Project) -> Iterator[Finding]:
         yield Finding("ok", f"models are trained on {what} (ray {metadata.version('ray')})")
 
 
-def _without_password(uri: str) -> str:
-    from urllib.parse import urlsplit
-
-    parts = urlsplit(uri)
-    if not parts.hostname:
-        return uri
-    return f"{parts.scheme}://{parts.hostname}{f':{parts.port}' if parts.port else ''}{parts.path}"
+def _registry(session: Session) -> Iterator[Finding]:
+    """Whether the registry answers; it is sent what waits for it on the way."""
+    outbox, where = session.project.state / "outbox", shown(session.project.tracking_uri)
+    try:
+        session.context.registry().versions("trunkline-doctor")
+        yield Finding("ok", f"the MLflow registry answers ({where})")
+    finally:
+        for one in waiting(outbox):
+            what = f"{one.model} (bundle {one.sha256[:12]})" if one.model else f"the run {one.run!r}"
+            why = f"the registry refuses it: {one.refused}" if one.refused else "it was not sent yet"
+            mend = "mend that, then trunkline doctor" if one.refused else "sent by the next command that reaches it"
+            yield Finding("warn", f"{what} waits for the registry: {why}", mend)

@@ -5,29 +5,35 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from trunkline.datasets.manifest import Manifest, read_manifest
-from trunkline.datasets.run import folder
 from trunkline.datasets.sealed import Standing, open_sealed, standing
 from trunkline.errors import DatasetError, ModelReferenceError, ProjectError, did_you_mean
-from trunkline.gate.modules import ModuleScorer
+from trunkline.gate.apart import ApartScorer
+from trunkline.gate.metrics import Floats
+from trunkline.gate.opened import OpenPart, probe_rows
 from trunkline.gate.own import own_metric
 from trunkline.gate.policy import goals
 from trunkline.gate.quality import OwnMetric
-from trunkline.gate.run import Contender, GateRequest, GateResult, ServerUrls, run
+from trunkline.gate.report import Earlier
+from trunkline.gate.run import Clock, Contender, Elsewhere, GateRequest, GateResult, Server, Servers, run
 from trunkline.gate.subject import common
 from trunkline.models.bundle import Bundle
-from trunkline.models.runtime import Scorer
 from trunkline.models.task import Task
+from trunkline.orchestration.proving import WarehouseScorer, leakage, left_out, opened, provenance
 from trunkline.orchestration.session import Session
+from trunkline.orchestration.verdicts import Kept, keep, past
 from trunkline.orchestration.versions import Resolved, fetched
 from trunkline.project import yaml
 from trunkline.project.deploy import Deployment
 from trunkline.project.ml import declarations
-from trunkline.registry.protocol import ModelVersion, RunRecord
+from trunkline.registry.protocol import ModelVersion
 from trunkline.serving import process
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 
 @dataclass(frozen=True)
@@ -40,45 +46,114 @@ class Gated:
     look_id: str
     standing: Standing
     result: GateResult
+    kept: Kept
+
+
+@dataclass(frozen=True)
+class _Side:
+    """A contender with all that is known of it; `part` are the open parts of its dataset, if they are here."""
+
+    version: ModelVersion
+    resolved: Resolved
+    bundle: Bundle
+    contender: Contender
+    part: OpenPart | None
 
 
 def gate(session: Session, deployment: str | None, reference: str | None) -> Gated:
-    """Look at the sealed part once, with candidate and champion, and decide. The look is counted whatever happens."""
+    """Look at the sealed part once, with candidate and champion, and decide. The look is counted whatever happens.
+
+    What can fail without it comes before: rules that make no sense, bundles that are none, models that cannot score.
+    """
     spec = session.project.deployment(deployment)
-    candidate, champion = _contenders(session, spec, reference)
-    bundle = fetched(session.project, session.context, candidate)
-    rival = fetched(session.project, session.context, champion) if champion else None
-    root = session.project.root
-    judged, judged_against = _contender(bundle, root), _contender(rival, root) if rival else None
-    task = common(judged.task, judged_against.task if judged_against else None)
-    manifest = _manifest(session, spec, bundle)
+    clock = Clock(session.context.progress)
+    with clock.phase("fetch bundles"):
+        candidate, champion = _contenders(session, spec, reference)
+        judged, rival = _side(session, candidate), _side(session, champion) if champion else None
+    part = _part(spec, judged)
+    task = common(judged.contender.task, rival.contender.task if rival else None)
     own = _own(session, candidate.name, task)
     _check_rules(spec, task, own)
-    before = standing(session.context, manifest, spec.name, spec.spec.gate.looks)
-    look_id, table = open_sealed(
-        session.context, manifest, deployment=spec.name, candidate=candidate.uri, sha256=candidate.sha256
-    )
+    before = standing(session.context, part.manifest, spec.name, spec.spec.gate.looks)
+    with clock.phase("score open rows"):
+        probe, offline = _open_rows(session, part, judged, rival)
+    named = {"deployment": spec.name, "candidate": candidate.uri, "sha256": candidate.sha256}
+    with clock.phase("open the sealed part"):
+        look_id, table = open_sealed(session.context, part.manifest, **named)
     request = GateRequest(
         deployment=spec.name,
-        candidate=judged,
-        champion=judged_against,
+        candidate=judged.contender,
+        champion=rival.contender if rival else None,
         table=table,
-        target=manifest.target,
+        probe=probe,
+        offline=offline,
+        target=part.manifest.target,
         policy=spec.spec.gate,
         directory=session.context.state / "gates" / look_id,
-        servers=lambda: _servers(spec.name, bundle, rival),
+        servers=lambda: _servers(session.project.root, spec.name, judged, rival),
         seed=session.context.seed,
-        provenance={
-            "look": look_id,
-            "dataset": f"{manifest.name} {manifest.dataset_id[:16]}",
-            "git commit": session.context.git_commit() or "none",
-        },
+        provenance=_rests_on(session, part, look_id),
         standing=before,
         own=own,
+        earlier=_earlier(session, spec.name),
+        elsewhere=_elsewhere(session, judged),
+        leakage=lambda sealed: leakage(sealed, part, rival.part if rival else None),
+        origin=provenance(candidate, judged.bundle, part.manifest),
+        phases=tuple(clock.phases),
     )
     result = run(request, session.context.progress)
-    _record(session, manifest, result, look_id)
-    return Gated(spec.name, candidate.uri, champion.uri if champion else None, look_id, before, result)
+    kept = keep(session, spec, candidate, part.manifest, result, look_id)
+    return Gated(spec.name, candidate.uri, champion.uri if champion else None, look_id, before, result, kept)
+
+
+def _side(session: Session, version: ModelVersion) -> _Side:
+    resolved = fetched(session.project, session.context, version)
+    bundle = Bundle.open(resolved.bundle, expect_sha256=resolved.sha256)
+    signature = bundle.signature
+    scorer = ApartScorer(bundle, session.project.root)
+    contender = Contender(resolved.reference, resolved.sha256, scorer, signature.names, signature.task)
+    part = opened(session, str(bundle.metadata.get("dataset") or ""), resolved.dataset_id)
+    return _Side(version, resolved, bundle, contender, part)
+
+
+def _part(spec: Deployment, judged: _Side) -> OpenPart:
+    """The dataset the candidate was trained on: its sealed part is what it is judged by."""
+    if judged.part is None:
+        name, resolved = str(judged.bundle.metadata.get("dataset") or ""), judged.resolved
+        raise DatasetError(
+            f"{resolved.reference} was trained on dataset {name!r} {resolved.dataset_id[:16]}, which is not here",
+            file=spec.file,
+            hint=f"`trunkline run dataset:{name}` from the commit it was trained at, or train it anew",
+        )
+    return judged.part
+
+
+def _open_rows(session: Session, part: OpenPart, judged: _Side, rival: _Side | None) -> tuple[pa.Table, Floats]:
+    """Rows of the validation part, and the candidate's scores of them. Either model must be able to score them."""
+    inputs = dict.fromkeys([*judged.contender.inputs, *(rival.contender.inputs if rival else ())])
+    probe = probe_rows(part, list(inputs), seed=session.context.seed)
+    if rival is not None:
+        rival.contender.scorer.score(probe.slice(0, 1))
+    return probe, judged.contender.scorer.score(probe)
+
+
+def _elsewhere(session: Session, judged: _Side) -> Elsewhere:
+    if why := left_out(session, judged.bundle):
+        return Elsewhere(left_out=why)
+    return Elsewhere(WarehouseScorer(session, judged.bundle, judged.resolved.reference).score)
+
+
+def _rests_on(session: Session, part: OpenPart, look_id: str) -> dict[str, str]:
+    return {
+        "look": look_id,
+        "dataset": f"{part.manifest.name} {part.manifest.dataset_id[:16]}",
+        "git commit": session.context.git_commit() or "none",
+    }
+
+
+def _earlier(session: Session, deployment: str) -> tuple[Earlier, ...]:
+    rows = past(session, deployment)
+    return tuple(Earlier(row.candidate, row.passed, row.decided_at.isoformat(), row.metrics) for row in rows)
 
 
 def _contenders(session: Session, spec: Deployment, reference: str | None) -> tuple[ModelVersion, ModelVersion | None]:
@@ -92,7 +167,7 @@ def _contenders(session: Session, spec: Deployment, reference: str | None) -> tu
         candidate = registry.resolve(reference)
         champion = registry.alias(candidate.name, "champion") or promoted
     else:
-        name = promoted.name if promoted else _model_name(session, spec)
+        name = promoted.name if promoted else model_name(session, spec)
         champion = registry.alias(name, "champion")
         if promoted and (champion is None or promoted.version != champion.version):
             candidate = promoted
@@ -105,7 +180,8 @@ def _contenders(session: Session, spec: Deployment, reference: str | None) -> tu
     return candidate, None if same else champion
 
 
-def _model_name(session: Session, spec: Deployment) -> str:
+def model_name(session: Session, spec: Deployment) -> str:
+    """The model that a deployment without a reference means: of its name, or the only one there is."""
     models = [item.name for item in declarations(session.project.root) if item.kind == "model"]
     if spec.name in models:
         return spec.name
@@ -117,27 +193,6 @@ def _model_name(session: Session, spec: Deployment) -> str:
         line=spec.model_line,
         hint=f"trunkline gate {spec.name} --model models:/NAME/1 (models: {', '.join(models) or 'none'})",
     )
-
-
-def _manifest(session: Session, spec: Deployment, bundle: Resolved) -> Manifest:
-    """The manifest of the dataset the candidate was trained on: its sealed part is what it is judged by."""
-    metadata = Bundle.open(bundle.bundle, expect_sha256=bundle.sha256).metadata
-    name = str(metadata.get("dataset") or "")
-    place = folder(session.context.state, name, bundle.dataset_id)
-    if not bundle.dataset_id or not place.is_dir():
-        raise DatasetError(
-            f"{bundle.reference} was trained on dataset {name!r} {bundle.dataset_id[:16]}, which is not here",
-            file=spec.file,
-            hint=f"`trunkline run dataset:{name}` from the commit it was trained at, or train it anew",
-        )
-    return read_manifest(place)
-
-
-def _contender(resolved: Resolved, root: Path) -> Contender:
-    bundle = Bundle.open(resolved.bundle, expect_sha256=resolved.sha256)
-    signature = bundle.signature
-    scorer = ModuleScorer(bundle, root) if bundle.is_module else Scorer(bundle)
-    return Contender(resolved.reference, resolved.sha256, scorer, signature.names, signature.task)
 
 
 def _own(session: Session, name: str, task: Task) -> OwnMetric | None:
@@ -161,60 +216,26 @@ def _check_rules(spec: Deployment, task: Task, own: OwnMetric | None) -> None:
                 line=yaml.load(spec.file).line(("gate", "metrics", name)),
                 hint=f"its metrics are: {', '.join(known)}",
             )
+    if spec.spec.gate.calibration.ece_at_most is not None and task.kind not in ("binary", "multiclass"):
+        raise ProjectError(
+            f"a {task.kind} model has no probabilities to be calibrated",
+            file=spec.file,
+            line=yaml.load(spec.file).line(("gate", "calibration", "ece_at_most")),
+            hint="bound the coverage of quantiles: metrics: {coverage_q90: {at_least: 0.88}}"
+            if task.kind == "quantile"
+            else "take the rule out",
+        )
 
 
 @contextmanager
-def _servers(deployment: str, candidate: Resolved, champion: Resolved | None) -> Iterator[ServerUrls]:
-    """The real servers with exactly these bundles; their prediction logs are thrown away."""
+def _servers(root: Path, deployment: str, candidate: _Side, champion: _Side | None) -> Iterator[Servers]:
+    """The real servers with exactly these bundles, away from all secrets; their prediction logs are thrown away."""
     with tempfile.TemporaryDirectory() as spool, ExitStack() as stack:
 
-        def start(which: str, resolved: Resolved) -> str:
-            server = process.start(
-                resolved.bundle, reference=resolved.reference, deployment=deployment, spool=Path(spool, which)
-            )
-            return stack.enter_context(server).url
+        def start(which: str, side: _Side) -> Server:
+            place, reference, own = side.resolved.bundle, side.resolved.reference, Path(spool, which)
+            started = process.start(place, reference=reference, deployment=deployment, spool=own, root=root)
+            stack.enter_context(started)
+            return Server(started.url, started.pid, started.cold_start)
 
-        yield ServerUrls(start("candidate", candidate), start("champion", champion) if champion else None)
-
-
-def _record(session: Session, manifest: Manifest, result: GateResult, look_id: str) -> None:
-    """The verdict in the ledger, and the look as a run of the registry with its report."""
-    report, context = result.report, session.context
-    found = {metric.name: metric.candidate for metric in report.evidence.quality.metrics}
-    latency = report.evidence.latency
-    looks = report.looks
-    assert looks is not None
-    served = {"p50_ms": latency.p50_ms, "p99_ms": latency.p99_ms} if latency else {}
-    with context.warehouse.transaction():
-        row = {
-            "look_id": look_id,
-            "deployment": report.deployment,
-            "candidate": report.candidate.reference,
-            "sha256": report.candidate.sha256,
-            "champion": report.champion.reference if report.champion else None,
-            "passed": result.passed,
-            "metrics": {name: [e.value, e.low, e.high] for name, e in found.items()}
-            | served
-            | {"looks": asdict(looks)},
-            "report": str(result.markdown.relative_to(context.root)),
-            "decided_at": context.now(),
-        }
-        context.ledger.add("verdicts", [row])
-        context.ledger.release(look_id, result.released.to_json())
-    context.registry().log_run(
-        RunRecord(
-            experiment=f"{context.experiment}/gate",
-            name=f"{report.deployment} {report.candidate.reference}",
-            metrics={f"test_{name}": estimate.value for name, estimate in found.items()} | served,
-            tags={
-                "trunkline.look_id": look_id,
-                "trunkline.look": f"{looks.number} of {looks.budget}",
-                "trunkline.withheld": " ".join(looks.withheld),
-                "trunkline.dataset_id": manifest.dataset_id,
-                "trunkline.sha256": report.candidate.sha256,
-                "trunkline.verdict": "pass" if result.passed else "fail",
-                "trunkline.git_commit": context.git_commit() or "",
-            },
-            artifacts=result.markdown.parent,
-        )
-    )
+        yield Servers(start("candidate", candidate), start("champion", champion) if champion else None)

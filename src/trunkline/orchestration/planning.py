@@ -67,4 +67,6 @@ def run_selected(
 
         failed = frozenset(end.name for end in ended if end.error)
         ended += execute(session, compiled.graph, plan, listen, refresh=refresh, failed=failed)
+    if not kinds or "train" in kinds:
+        session.catch_up()
     return ended, plan

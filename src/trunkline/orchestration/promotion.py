@@ -7,7 +7,8 @@ from pathlib import Path
 
 from trunkline.errors import GateFailed
 from trunkline.orchestration.session import Session
-from trunkline.project.deploy import rewrite_reference
+from trunkline.orchestration.verdicts import passing, past
+from trunkline.project.deploy import Deployment, rewrite_reference
 from trunkline.project.files import write_atomic
 
 
@@ -21,23 +22,24 @@ class Promoted:
     file: Path
 
 
-def promote(session: Session, deployment: str | None, reference: str | None) -> Promoted:
+def promote(session: Session, deployment: str | None, reference: str | None, *, move_alias: bool = True) -> Promoted:
     """Rewrite `model:` of the deployment, keep everything else of the file, and move the alias `champion`.
 
-    Raises `GateFailed` without a passing verdict on exactly the bundle that the reference means now.
+    Without a reference: the version gated last. Raises `GateFailed` without a passing verdict on exactly the bundle
+    that the reference means now, by the rules that are in the file now.
     """
     spec = session.project.deployment(deployment)
-    verdicts = session.context.ledger.read("verdicts", "where deployment = ? order by look_id", [spec.name])
-    last = next((v for v in reversed(verdicts) if reference in (None, v["candidate"])), None)
-    if last is None:
-        raise GateFailed(
-            f"{reference or spec.name} has no verdict yet", hint=f"trunkline gate {spec.name}", file=spec.file
-        )
-    version = session.context.registry().resolve(last["candidate"])
-    if not last["passed"]:
-        raise GateFailed(f"the gate refused {version.uri}", hint=f"read {last['report']}", file=spec.file)
-    if last["sha256"] != version.sha256:
-        raise GateFailed(f"{version.uri} is not the bundle that was gated", hint=f"trunkline gate {spec.name}")
+    registry = session.context.registry()
+    version = registry.resolve(reference or _gated_last(session, spec))
+    passing(session, spec, version)
     write_atomic(spec.file, rewrite_reference(spec.file, version.uri))
-    session.context.registry().set_alias(version.name, "champion", version.version)
+    if move_alias:
+        registry.set_alias(version.name, "champion", version.version)
     return Promoted(spec.name, version.uri, spec.spec.model, spec.file)
+
+
+def _gated_last(session: Session, spec: Deployment) -> str:
+    verdicts = past(session, spec.name)
+    if not verdicts:
+        raise GateFailed(f"{spec.name} has no verdict yet", hint=f"trunkline gate {spec.name}", file=spec.file)
+    return verdicts[-1].candidate

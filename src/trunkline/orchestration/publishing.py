@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trunkline.context import StepContext
@@ -59,6 +60,27 @@ def content_function(session: Session, bundle: Bundle, reference: str) -> Relati
     if not any(known.function == function for known in publications(ctx)):
         _create(project, ctx, bundle, reference, function)
     return function
+
+
+def tried(project: Project, ctx: StepContext, bundle: Bundle, reference: str, rows: Path) -> list[Any]:
+    """What the bundle gives for the rows of a Parquet file as a SQL function, in their order. Nothing is published.
+
+    Raises `EngineError` where the warehouse cannot run it.
+    """
+    from trunkline.models.function import arguments, over_arrow, returns
+    from trunkline.models.runtime import Scorer
+
+    function = Relation("trunkline", f"try_{bundle.sha256[:16]}")
+    task, takes = bundle.signature.task, arguments(bundle.signature)
+    warehouse = ctx.warehouse
+    if not isinstance(warehouse, FunctionHost):
+        raise EngineError(f"the {warehouse.name} warehouse runs no Python functions")
+    known = Publication(function, takes, reference, bundle.sha256, returns(task), task)
+    if isinstance(warehouse, FunctionRecall):  # it runs here, and takes no files
+        made = PythonFunction(function, takes, known.returns, source="", handler="")
+    else:
+        made = _packed(project, bundle, known)
+    return warehouse.try_function(made, over_arrow(bundle.signature.names, lambda: Scorer(bundle)), rows)
 
 
 def publications(ctx: StepContext) -> list[Publication]:

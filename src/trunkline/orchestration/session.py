@@ -15,7 +15,7 @@ from typing import Any
 
 from trunkline.context import Progress, StepContext
 from trunkline.datasets.vault import vault_key
-from trunkline.errors import TrunklineError
+from trunkline.errors import EngineError, TransientError, TrunklineError
 from trunkline.graph.plan import Past
 from trunkline.ledger.ids import new_id
 from trunkline.ledger.ledger import Ledger
@@ -24,9 +24,11 @@ from trunkline.orchestration.publishing import recall
 from trunkline.orchestration.state import State, known_state
 from trunkline.project.load import Project, load_project
 from trunkline.project.secrets import Secrets
+from trunkline.registry import parcels
 from trunkline.registry.outbox import deliver
 from trunkline.registry.protocol import Registry
 from trunkline.transform.dbt import Dbt
+from trunkline.transform.nodes import manifest_digest
 from trunkline.warehouse.protocol import open_warehouse
 
 
@@ -62,6 +64,7 @@ class Session:
             datasets=project.config.datasets,
             training=project.config.training,
             head=lambda: self._head,
+            dbt_manifest=lambda: manifest_digest(project),
         )
         recall(project, context)
         return context
@@ -92,6 +95,26 @@ class Session:
         versions = {name: str(last.output.get("version", "")) for name, last in self.past.items()}
         return compile_project(self.project, parse=self.dbt.parse, best=best, kinds=kinds, versions=versions)
 
+    def catch_up(self) -> None:
+        """Send what waits for the registry, if it is there again; if not, it waits on."""
+        if parcels.waiting(self.project.state / "outbox"):
+            with contextlib.suppress(EngineError):
+                self.context.registry()
+
+    def _settle(self) -> None:
+        """Ledger rows of versions that have got their numbers. A thread of a search may have opened the registry: the
+        warehouse belongs to this one."""
+        context = self.context
+
+        def note(row: Mapping[str, Any]) -> None:
+            there = [row["reference"], row["sha256"]]
+            if not context.ledger.read("versions", "where reference = ? and sha256 = ?", there):
+                with context.warehouse.transaction():
+                    made = {**row, "version_id": new_id("version"), "created_at": context.now()}
+                    context.ledger.add("versions", [made])
+
+        parcels.settle(self.project.state / "outbox", note)
+
     @cached_property
     def _head(self) -> Mapping[str, Any]:
         """How this command's own Ray is reached. It starts with the first training, and ends with the command."""
@@ -116,6 +139,8 @@ class Session:
             return
         self.refresh()
         try:
+            with contextlib.suppress(TrunklineError):  # the next command does it
+                self._settle()
             with contextlib.suppress(TrunklineError):  # a copy that cannot be kept is read anew by the next command
                 _ = self.state
         finally:
@@ -146,8 +171,20 @@ def open_session(
         session = Session(project, progress)
         try:
             yield session
+        except TransientError as exc:
+            exc.hint = _with_waiting(exc.hint, project.state / "outbox")
+            raise
         finally:
             session.close()
+
+
+def _with_waiting(hint: str | None, outbox: Path) -> str | None:
+    """Who asks for a version that waits for the registry is told so."""
+    models = dict.fromkeys(one.model for one in parcels.waiting(outbox) if one.model)
+    if not models:
+        return hint
+    waits = f"{', '.join(models)}: trained, and registered when the registry answers"
+    return f"{hint}; {waits}" if hint else waits
 
 
 def git_commit(root: Path) -> str | None:
@@ -174,8 +211,9 @@ def _registry(project: Project) -> Callable[[], Registry]:
 
         local = project.tracking_uri.startswith("sqlite:///")
         uri = Path(project.tracking_uri.removeprefix("sqlite:///")) if local else project.tracking_uri
-        registry = MlflowRegistry(uri)
+        registry = MlflowRegistry(uri, project.registry_uri, patience=project.config.tracking.patience)
         deliver(project.state / "outbox", registry)
+        parcels.send(project.state / "outbox", registry)
         return registry
 
     return open_registry

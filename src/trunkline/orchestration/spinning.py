@@ -29,6 +29,8 @@ from trunkline.orchestration.session import Session
 from trunkline.orchestration.versions import fetched
 from trunkline.project.files import write_atomic
 from trunkline.project.ml import find_model
+from trunkline.registry.ancestry import git_tags
+from trunkline.registry.parcels import tell
 from trunkline.registry.protocol import RunRecord
 from trunkline.training.apart import Apart
 from trunkline.training.experiments.spun import Spun, ToSpin
@@ -177,11 +179,13 @@ def _dataset_here(session: Session, name: str, dataset_id: str, past: PastRun) -
 def _past_bundle(session: Session, past: PastRun) -> tuple[Path | None, str]:
     """The folder of the model the past run left, and if there is none, why."""
     reference = past.output.get("reference")
-    if past.status != "done" or not reference:
+    if past.status != "done" or not past.output.get("sha256"):
         return None, f"the step failed in {past.run_id}: it left no model"
     here = bundle_folder(session.context.state, str(past.output["sha256"]))
     with contextlib.suppress(IntegrityError):  # damaged, or gone: the registry has it
         return Bundle.open(here, expect_sha256=str(past.output["sha256"])).path, ""
+    if not reference:
+        return None, f"the model of {past.run_id} had no version yet, and its files are gone"
     try:
         version = session.context.registry().resolve(str(reference))
         return fetched(session.project, session.context, version).bundle, ""
@@ -229,14 +233,15 @@ def _tags(session: Session, spin_id: str, past: PastRun) -> dict[str, str]:
         "trunkline.spin": spin_id,
         "trunkline.spin_of": past.asked,
         "trunkline.step": past.step,
-        "trunkline.git_commit": session.context.git_commit() or "",
+        **git_tags(session.context.git_commit()),
     }
 
 
 def _log(session: Session, place: Path, facts: Mapping[str, Any], record: RunRecord) -> None:
     write_atomic(place / "spin.json", json.dumps({"spin": place.name, **facts}, indent=1, default=str))
     session.context.progress("recording the run")
-    session.context.registry().log_run(record)
+    whole = replace(record, key=place.name, ended_at=session.context.now())
+    tell(session.context.state / "outbox", session.context.registry, whole)
 
 
 # -- dataset

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from trunkline.ingest.resubmit import CONNECTOR
 from trunkline.orchestration.session import Session
+from trunkline.registry.parcels import waiting
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,8 @@ class SourceCounts:
 
 @dataclass(frozen=True)
 class Summary:
-    """What a project's ledger says. `leaderboard` rows are those of each model's last `compare`, best first."""
+    """What a project's ledger says. `leaderboard` rows are those of each model's last `compare`, best first; `waiting`
+    are models that are trained and have no version yet: the registry was away."""
 
     sources: tuple[SourceCounts, ...]
     nodes: int
@@ -33,6 +35,7 @@ class Summary:
     versions: tuple[Mapping[str, Any], ...]
     verdicts: tuple[Mapping[str, Any], ...]
     predictions: int
+    waiting: tuple[Mapping[str, Any], ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
@@ -45,6 +48,7 @@ class Summary:
             "versions": list(self.versions),
             "verdicts": list(self.verdicts),
             "predictions": self.predictions,
+            "waiting": list(self.waiting),
         }
 
 
@@ -69,6 +73,7 @@ def summarise(session: Session) -> Summary:
         versions=tuple({k: v[k] for k in ("model", "reference", "params", "metrics")} for v in versions),
         verdicts=tuple({k: v for k, v in row.items() if k != "decided_at"} for row in verdicts),
         predictions=_predictions(session),
+        waiting=tuple(asdict(one) for one in waiting(session.project.state / "outbox") if one.model),
     )
 
 

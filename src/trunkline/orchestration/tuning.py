@@ -16,6 +16,7 @@ from trunkline.orchestration.planning import plan_for
 from trunkline.orchestration.session import Session
 from trunkline.registry.outbox import Outbox
 from trunkline.registry.protocol import RunRecord, Status
+from trunkline.training.ancestry import ancestors
 from trunkline.training.apart import Apart, Study
 from trunkline.training.placement import place
 from trunkline.training.records import SearchResult, StudyOpened, TrialRecord
@@ -25,8 +26,8 @@ from trunkline.training.subject import Subject
 
 @dataclass(frozen=True)
 class Wanted:
-    """What a search is asked for: see `training.optuna.SearchSpec`. `pick` is the trial to train with, if not the
-    best."""
+    """What a search is asked for: see `training.search.optuna.SearchSpec`. `pick` is the trial to train with, if not
+    the best."""
 
     trials: int
     timeout: float | None = None
@@ -150,7 +151,7 @@ class _Recorder:
 
     def _end(self, status: Status, metrics: Mapping[str, float], tags: Mapping[str, str]) -> None:
         assert self._outbox is not None
-        shared = {"trunkline.dataset_id": self._subject.manifest.dataset_id, "trunkline.run_id": self._context.run_id}
+        shared = ancestors(self._subject.manifest, self._context)
         run = RunRecord(
             experiment=self._experiment,
             name=self._study.name,

@@ -16,6 +16,7 @@ from trunkline.models.bundle import Bundle
 from trunkline.models.place import bundle_folder
 from trunkline.project.files import write_atomic
 from trunkline.project.load import Project
+from trunkline.registry.address import shown
 from trunkline.registry.reference import parse_reference
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def resolve(project: Project, ctx: StepContext, reference: str) -> Resolved:
     no registry is asked (and MLflow is not loaded) again. The bundle's digest is checked every time."""
     cache_file = project.state / "cache" / "references.json"
     cache = _read(cache_file)
-    key = f"{project.tracking_uri} {reference}"
+    key = f"{shown(project.registry_uri or project.tracking_uri)} {reference}"
     if key in cache and bundle_folder(project.state, cache[key][0]).is_dir():
         sha256, dataset_id = cache[key]
         return _checked(project, reference, sha256, dataset_id)

@@ -10,14 +10,15 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from trunkline import errors
-from trunkline.errors import TrainingError, TrunklineError
+from trunkline.errors import TrainingError, from_json
 from trunkline.project.confined import unreadable
 from trunkline.project.hidden import hidden_paths, open_environ
+from trunkline.project.pickles import NO_PICKLES
 
 _PATIENCE_SECONDS = 5.0
 _LONGEST = 20  # characters of a folder
@@ -30,27 +31,34 @@ def run_apart(
     root: Path,
     hear: Callable[[Any], None] = lambda what: None,
     sealed: bool = False,
+    handed: Sequence[int] = (),
+    within: float | None = None,
 ) -> Any:
     """Call `job` ("module:function" of ours) with `request` and a function to tell things by, in a child process.
 
     Request, what is told (it comes to `hear`) and result are JSON. The child works in `root`, ends with this process,
-    and is ended when this function is left. An error of the tree comes back as itself; `TrainingError` if the child
-    ended otherwise, after a traceback on stderr. With `sealed`, the child may write only into a folder that goes
-    with it: what it is given of the test part cannot be kept for a training.
+    and is ended when this function is left. An error of the tree comes back as itself; `TrainingError`, caused by a
+    `ChildProcessError`, if the child ended otherwise, after a traceback on stderr; `TimeoutError` if it has not ended
+    `within` so many seconds. With `sealed`, the child may write only into a folder that goes with it: what it is given
+    of the test part cannot be kept for a training. It holds the file descriptors `handed`, by the same numbers.
     """
-    with tempfile.TemporaryDirectory(prefix="trunkline-") as scratch, unreadable(), _child(root, scratch) as child:
+    with contextlib.ExitStack() as stack:
+        scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="trunkline-"))
+        stack.enter_context(unreadable())
+        child = stack.enter_context(_child(root, scratch, handed))
         hidden = [str(path) for path in hidden_paths(root)]
         with contextlib.suppress(BrokenPipeError):  # it has ended: what it left tells why
             whole = {"job": job, "hidden": hidden, "only": scratch if sealed else None, "request": dict(request)}
             child.requests.write(json.dumps(whole).encode() + b"\n")
-        for message in child.messages():
+        for message in child.messages(within):
             if "tell" in message:
                 hear(message["tell"])
             elif "error" in message:
-                raise _error(message["error"])
+                raise from_json(message["error"])
             else:
                 return message["result"]
-        raise _ended(child.process.wait())
+        code = child.process.wait()
+        raise _ended(code) from ChildProcessError(code)
 
 
 @contextlib.contextmanager
@@ -70,7 +78,7 @@ def held_apart(job: str, request: Mapping[str, Any], *, root: Path) -> Iterator[
         if message is None:
             raise _ended(child.process.wait())
         if "error" in message:
-            raise _error(message["error"])
+            raise from_json(message["error"])
         try:
             yield message["tell"]
         finally:
@@ -90,10 +98,12 @@ class _Child:
         self.requests = requests
         self._messages = messages
 
-    def messages(self) -> Iterator[dict[str, Any]]:
+    def messages(self, within: float | None = None) -> Iterator[dict[str, Any]]:
         """What it says, until it has ended: not until the pipe closes, which its own children may hold open."""
-        rest = b""
+        rest, end = b"", None if within is None else time.monotonic() + within
         while True:
+            if end is not None and time.monotonic() > end:
+                raise TimeoutError(f"it has not ended within {within:g} s")
             alive = self.process.poll() is None
             if select.select([self._messages], [], [], 0.5 if alive else 0)[0]:
                 found = os.read(self._messages, 1 << 16)
@@ -106,15 +116,15 @@ class _Child:
 
 
 @contextlib.contextmanager
-def _child(root: Path, scratch: str) -> Iterator[_Child]:
+def _child(root: Path, scratch: str, handed: Sequence[int] = ()) -> Iterator[_Child]:
     (theirs, requests), (messages, told) = os.pipe(), os.pipe()
     command = [sys.executable, "-P", "-m", "trunkline.project.child", str(os.getpid()), str(theirs), str(told)]
-    environ = open_environ(root, os.environ) | {"TMPDIR": scratch}
+    environ = open_environ(root, os.environ) | NO_PICKLES | {"TMPDIR": scratch}
     with os.fdopen(requests, "wb", buffering=0) as asking, contextlib.ExitStack() as stack:
         stack.callback(os.close, messages)
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # until it knows what to do with it
         try:
-            process = subprocess.Popen(command, cwd=root, env=environ, pass_fds=[theirs, told])
+            process = subprocess.Popen(command, cwd=root, env=environ, pass_fds=[theirs, told, *handed])
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
             os.close(theirs)
@@ -134,13 +144,6 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
-
-
-def _error(data: Mapping[str, Any]) -> TrunklineError:
-    name = str(data["error"])
-    kind = getattr(errors, name) if name in errors.__all__ else TrainingError
-    error: TrunklineError = kind(data["message"], file=data["file"], line=data["line"], hint=data["hint"])
-    return error
 
 
 def _ended(code: int) -> BaseException:

@@ -15,9 +15,15 @@ ADDRESS = r"^[A-Za-z0-9_.-]+:\d{1,5}$"
 
 
 class Tracking(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Which MLflow server keeps runs and versions. `MLFLOW_TRACKING_URI` wins over `uri`; neither: a local store."""
+    """Which MLflow server keeps runs and versions. `MLFLOW_TRACKING_URI` wins over `uri`; neither: a local store.
+
+    `registry_uri` is where versions are kept if not where runs are; `MLFLOW_REGISTRY_URI` wins over it. `patience` is
+    for how many seconds a server that does not answer is tried again.
+    """
 
     uri: str | None = None
+    registry_uri: str | None = None
+    patience: Annotated[float, msgspec.Meta(ge=0)] = 15.0
     experiment: str | None = None
 
 
@@ -78,6 +84,20 @@ class Search(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     storage: str | None = None
 
 
+class Ci(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What `trunkline ci github` writes into the workflows that it cannot tell from the project's other files.
+
+    `branch` is what is deployed (default: the repository's own default branch), `target` the dbt target of gate, deploy
+    and retrain, `secrets` names of more of the repository's secrets that they need, `retrain` when to retrain, as cron
+    says it, in UTC.
+    """
+
+    branch: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._/-]*$")] | None = None
+    target: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$")] | None = None
+    secrets: tuple[Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")], ...] = ()
+    retrain: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9*/,-]+( [A-Za-z0-9*/,-]+){4}$")] = "17 4 * * 1"
+
+
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The whole file."""
 
@@ -85,6 +105,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     training: Training = Training()
     datasets: Datasets = Datasets()
     search: Search = Search()
+    ci: Ci = Ci()
 
     def with_training(self, training: Training) -> Config:
         """The same but for training."""
@@ -104,3 +125,8 @@ def tracking_uri(config: Config, root: Path, environ: Mapping[str, str]) -> str:
     """The address of the registry: environment, then file, then a SQLite store of this checkout."""
     uri = environ.get("MLFLOW_TRACKING_URI") or config.tracking.uri
     return uri or f"sqlite:///{root / '.trunkline' / 'mlflow' / 'mlflow.db'}"
+
+
+def registry_uri(config: Config, environ: Mapping[str, str]) -> str | None:
+    """Where versions are kept if not where runs are: environment, then file."""
+    return environ.get("MLFLOW_REGISTRY_URI") or config.tracking.registry_uri

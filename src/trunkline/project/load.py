@@ -10,7 +10,7 @@ from typing import Any
 
 from trunkline.errors import ProjectError, did_you_mean
 from trunkline.project import yaml
-from trunkline.project.config import Config, read_config, tracking_uri
+from trunkline.project.config import Config, read_config, registry_uri, tracking_uri
 from trunkline.project.deploy import Deployment, read_deployment
 from trunkline.project.profiles import Target, load_target
 from trunkline.project.sources import SourceTable, read_sources
@@ -37,6 +37,7 @@ class Project:
     sources: tuple[SourceTable, ...]
     deployments: tuple[Deployment, ...]
     dbt_paths: Mapping[str, tuple[Path, ...]]
+    registry_uri: str | None = None
 
     @property
     def state(self) -> Path:
@@ -90,8 +91,9 @@ def load_project(
         config=config,
         tracking_uri=tracking_uri(config, root, environ),
         sources=_sources(paths["model-paths"], complete=complete),
-        deployments=_deployments(root),
+        deployments=declared_deployments(root),
         dbt_paths=paths,
+        registry_uri=registry_uri(config, environ),
     )
 
 
@@ -128,7 +130,8 @@ def _sources(folders: tuple[Path, ...], *, complete: bool) -> tuple[SourceTable,
     return tuple(found.values())
 
 
-def _deployments(root: Path) -> tuple[Deployment, ...]:
+def declared_deployments(root: Path) -> tuple[Deployment, ...]:
+    """The deployments alone: no profile is read."""
     found: dict[str, Deployment] = {}
     for path in sorted([*(root / "deploy").glob("*.yml"), *(root / "deploy").glob("*.yaml")]):
         deployment = read_deployment(path)

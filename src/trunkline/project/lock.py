@@ -30,6 +30,19 @@ def locked(file: Path, seconds: float | None = None) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def locked_now(file: Path) -> Iterator[bool]:
+    """Hold `file` if nobody else does; whether it is held."""
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(locked(file, 0))
+        except TimeoutError:
+            held = False
+        else:
+            held = True
+        yield held
+
+
 def _flock(file: Path, seconds: float | None, stack: ExitStack) -> None:
     import fcntl
 

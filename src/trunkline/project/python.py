@@ -49,8 +49,12 @@ def load(root: Path, file: Path) -> ModuleType:
     if str(root) not in sys.path:
         sys.path.insert(0, str(root))
     importlib.invalidate_caches()
-    with user_code(f"cannot import {file.relative_to(root)}", file):
-        return importlib.import_module(name)
+    kept, sys.dont_write_bytecode = sys.dont_write_bytecode, True  # told by size and second alone, a cache may be stale
+    try:
+        with user_code(f"cannot import {file.relative_to(root)}", file):
+            return importlib.import_module(name)
+    finally:
+        sys.dont_write_bytecode = kept
 
 
 def _parse(path: Path) -> ast.Module:

@@ -115,6 +115,7 @@ def _unknown_keys(value: Any, kind: Any, place: Place) -> Iterator[tuple[Place, 
             else:
                 yield from _unknown_keys(item, known[str(key)], (*place, key))
         return
+    kind = _arm(value, kind)
     inner = [arg for arg in typing.get_args(kind) if arg is not type(None)]
     if isinstance(value, dict) and inner:
         for key, item in value.items():
@@ -129,6 +130,19 @@ def _struct_in(kind: Any) -> Any:
         if isinstance(candidate, type) and issubclass(candidate, msgspec.Struct):
             return candidate if candidate is kind or _is_union(kind) else None
     return None
+
+
+def _arm(value: Any, kind: Any) -> Any:
+    """Of a union of collections the one that `value` is written as: a mapping or a list."""
+    if not _is_union(kind) or not isinstance(value, dict | list):
+        return kind
+    fitting = dict if isinstance(value, dict) else (list, tuple)
+    found = [
+        arg
+        for arg in typing.get_args(kind)
+        if isinstance(arm := typing.get_origin(arg), type) and issubclass(arm, fitting)
+    ]
+    return found[0] if found else kind
 
 
 def _is_union(kind: Any) -> bool:

@@ -15,6 +15,7 @@ from trunkline.registry.protocol import ModelVersion, RunRecord
 from trunkline.registry.reference import (
     check_alias,
     check_model_name,
+    check_tags,
     parse_reference,
     unknown_alias,
     unknown_model,
@@ -33,7 +34,7 @@ class MemoryRegistry:
     """`Registry` in memory.
 
     `runs` holds what was logged, by run id, children as records of their own; `files` the bytes of every version by
-    its uri. Both are for tests to look at.
+    its uri, and of every run's artifacts by its id. Both are for tests to look at.
     """
 
     def __init__(self) -> None:
@@ -44,14 +45,18 @@ class MemoryRegistry:
         self._lock = threading.RLock()
 
     def log_run(self, run: RunRecord) -> str:
-        """See `Registry.log_run`. Artifacts are not copied."""
-        if run.key:
-            return self.log_runs([run])[0]
-        run_id = uuid.uuid4().hex
+        """See `Registry.log_run`."""
         with self._lock:
-            self.runs[run_id] = run
-            for child in run.children:
-                self.log_run(child)
+            if run.key:
+                run_id = self._log(run)
+            else:
+                run_id = uuid.uuid4().hex
+                self.runs[run_id] = run
+            if run.artifacts is not None:
+                self.files[run_id] = {path: (run.artifacts / path).read_bytes() for path in listing(run.artifacts)}
+            for place, child in enumerate(run.children):
+                named = replace(child, experiment=run.experiment, parent_run_id=run_id)
+                self.log_run(replace(named, key=f"{run.key}/{place}") if run.key else named)
         return run_id
 
     def log_runs(self, runs: Sequence[RunRecord]) -> list[str]:
@@ -134,12 +139,22 @@ class MemoryRegistry:
         with self._lock:
             self._version(version.name, version.version)
             content = self.files[version.uri]
-        with appearing(directory) as filling:
-            for name, data in content.items():
-                path = filling / name
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_bytes(data)
-        return directory
+        return _written(content, directory)
+
+    def artifacts(self, run_id: str, directory: Path) -> Path:
+        """See `Registry.artifacts`."""
+        with self._lock:
+            if run_id not in self.runs:
+                raise EngineError(f"there is no run {run_id!r}")
+            content = self.files.get(run_id, {})
+        return _written(content, directory)
+
+    def tag(self, version: ModelVersion, tags: Mapping[str, str]) -> None:
+        """See `Registry.tag`."""
+        check_tags(tags)
+        with self._lock:
+            known = self._version(version.name, version.version)
+            self._models[version.name].versions[known.version - 1] = replace(known, tags={**known.tags, **tags})
 
     def set_alias(self, name: str, alias: str, version: int) -> None:
         """See `Registry.set_alias`."""
@@ -168,3 +183,12 @@ class MemoryRegistry:
         if not 1 <= number <= len(versions):
             raise unknown_version(name, number, [version.version for version in versions])
         return versions[number - 1]
+
+
+def _written(content: Mapping[str, bytes], directory: Path) -> Path:
+    with appearing(directory) as filling:
+        for name, data in content.items():
+            path = filling / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
+    return directory

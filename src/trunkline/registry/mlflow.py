@@ -10,33 +10,35 @@ MLflow is imported when a registry is opened (1 to 2 s); making a new SQLite fil
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
 import json
-import logging
 import os
 import shutil
 import sqlite3
 import tempfile
 import threading
 import uuid
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
-from urllib.parse import quote, unquote, urlsplit
+from typing import TYPE_CHECKING, Literal
+from urllib.parse import quote, unquote
 
 from trunkline.errors import EngineError, ModelReferenceError, TransientError
+from trunkline.project.lock import locked
 from trunkline.registry.files import appearing, check_digests, digests
 from trunkline.registry.mlflow_bulk import Row, insert_runs, known_runs, sql_store
-from trunkline.registry.mlmodel import BUNDLE_PATH, batches, input_columns, milliseconds, output_columns
-from trunkline.registry.protocol import ModelVersion, RunRecord
+from trunkline.registry.mlflow_calls import ABSENT, PATIENCE_SECONDS, THERE, Calls, let_in, quiet_process
+from trunkline.registry.mlflow_model import inputs_of, save_model
+from trunkline.registry.mlmodel import BUNDLE_PATH, batches, milliseconds
+from trunkline.registry.protocol import DatasetInput, ModelVersion, RunRecord
 from trunkline.registry.reference import (
+    FILES_TAG,
     check_alias,
     check_model_name,
+    check_tags,
     parse_reference,
     unknown_alias,
     unknown_model,
@@ -49,30 +51,8 @@ if TYPE_CHECKING:
     from mlflow.entities import LoggedModel, Run
     from mlflow.entities.model_registry import ModelVersion as MlflowVersion
     from mlflow.entities.model_registry import RegisteredModel
-    from mlflow.models import ModelSignature
 
-T = TypeVar("T")
-
-# What MLflow reads from the environment. The first table is not for the user to change: no pickle is ever loaded, no
-# value is cut short without a word, nothing phones home. The second is how this adapter wants MLflow unless told else.
-_FIXED = {
-    "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "MLFLOW_TRUNCATE_LONG_VALUES": "false",
-    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-    "MLFLOW_UV_AUTO_DETECT": "false",
-}
-_DEFAULTS = {
-    "MLFLOW_LOGGING_LEVEL": "CRITICAL",
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",
-    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
-}
-_LOADER = "trunkline.models.pyfunc"
-_FILES_TAG = "trunkline.files"
 _KEY_TAG = "trunkline.key"
-_PASSING = {"TEMPORARILY_UNAVAILABLE", "DEADLINE_EXCEEDED", "REQUEST_LIMIT_EXCEEDED", "RESOURCE_EXHAUSTED", "ABORTED"}
-_NOT_ALLOWED = {"UNAUTHENTICATED", "CUSTOMER_UNAUTHORIZED", "PERMISSION_DENIED"}
-_ABSENT = {"RESOURCE_DOES_NOT_EXIST", "NOT_FOUND"}
 
 # MLflow's SQL stores look a `models:/m-…` source up through the process-wide tracking URI; see `_global_uri`.
 _GLOBAL_URI = threading.RLock()
@@ -83,14 +63,20 @@ class MlflowRegistry:
 
     `tracking_uri` is a SQLite file, as a path or as `sqlite:///FILE` (made if absent, artifacts in the folder
     `artifacts` beside it), `http(s)://…`, or anything else MLflow takes; `registry_uri` if versions live elsewhere than
-    runs. Opening one sets MLflow's own settings for this process (no pickle, no telemetry, no log lines): MLflow
-    reads them from the environment.
+    runs. `patience` is for how many seconds a call is tried again while nobody answers.
+
+    Opening one sets MLflow's own settings for this process (no pickle, no telemetry, no log lines, and who logs in, if
+    an address says that): MLflow reads them from the environment.
     """
 
-    def __init__(self, tracking_uri: str | Path, registry_uri: str | None = None) -> None:
-        _quiet_process()
-        self._uri, file = _absolute(tracking_uri)
-        self._registry_uri = _absolute(registry_uri)[0] if registry_uri else self._uri
+    def __init__(
+        self, tracking_uri: str | Path, registry_uri: str | None = None, *, patience: float = PATIENCE_SECONDS
+    ) -> None:
+        quiet_process()
+        uri, file = _absolute(tracking_uri)
+        self._call = Calls(uri, patience)
+        self._uri = let_in(uri)
+        self._registry_uri = let_in(_absolute(registry_uri)[0]) if registry_uri else self._uri
         self._artifacts = str(file.parent / "artifacts") if file else None
         self._client = self._call(partial(_open_client, self._uri, self._registry_uri, file))
         self._experiments: dict[str, str] = {}
@@ -99,22 +85,48 @@ class MlflowRegistry:
 
     def log_run(self, run: RunRecord) -> str:
         """See `Registry.log_run`. Each run takes three calls, and one for each further 900 points of its curves."""
-        if run.key:
+        if not run.key:
+            return self._log_run(run, self._experiment(run.experiment), run.parent_run_id)
+        alone = replace(run, children=(), artifacts=None)
+        if alone == run:
             return self.log_runs([run])[0]
-        return self._log_run(run, self._experiment(run.experiment), run.parent_run_id)
+        known = self._known(run)
+        if known is not None and "RUNNING" not in (known.info.status, run.status):
+            return str(known.info.run_id)
+        (run_id,) = self.log_runs([replace(alone, metrics={}, curves={}, status="RUNNING")])  # a point comes once
+        self._log_artifacts(run_id, run)
+        self.log_runs(
+            [
+                replace(child, experiment=run.experiment, key=f"{run.key}/{place}", parent_run_id=run_id)
+                for place, child in enumerate(run.children)
+            ]
+        )
+        return self.log_runs([alone])[0]
 
     def _log_run(self, run: RunRecord, experiment_id: str, parent_run_id: str | None) -> str:
         started, ended = milliseconds(run.started_at), milliseconds(run.ended_at)
-        tags = _tags(run, parent_run_id)
-        made = self._call(lambda: self._client.create_run(experiment_id, started, tags, run.name))
+        key = run.key or uuid.uuid4().hex  # by which it is found if nobody knows whether it was made
+        tags = _tags(replace(run, key=key), parent_run_id)
+        made = self._call.make(
+            lambda: self._client.create_run(experiment_id, started, tags, run.name),
+            lambda: self._find_key(experiment_id, key),
+        )
         run_id: str = made.info.run_id
         self._log_points(run_id, run, ended)
-        if run.artifacts is not None:
-            self._call(partial(self._client.log_artifacts, run_id, str(run.artifacts)))
+        self._log_datasets(run_id, run.datasets)
+        self._log_artifacts(run_id, run)
         for child in run.children:
             self._log_run(child, experiment_id, run_id)
         self._end(run_id, run.status, ended)
         return run_id
+
+    def _log_datasets(self, run_id: str, datasets: Sequence[DatasetInput]) -> None:
+        if datasets:
+            self._call(lambda: self._client.log_inputs(run_id, inputs_of(datasets)))
+
+    def _log_artifacts(self, run_id: str, run: RunRecord) -> None:
+        if run.artifacts is not None:
+            self._call(partial(self._client.log_artifacts, run_id, str(run.artifacts)))
 
     def _log_points(self, run_id: str, run: RunRecord, ended: int) -> None:
         from mlflow.entities import Metric, Param
@@ -147,7 +159,9 @@ class MlflowRegistry:
         }  # one that comes twice at once is made, then brought up to date
         self._call(lambda: insert_runs(store, list(first.values())))
         for run_id, run in wanted:
-            if run_id not in first or first[run_id].run is not run:
+            if run_id in first and first[run_id].run is run:
+                self._log_datasets(run_id, run.datasets)
+            else:
                 self._update(self._call(partial(self._client.get_run, run_id)), run)
         return [run_id for run_id, _ in wanted]
 
@@ -156,9 +170,10 @@ class MlflowRegistry:
         return hashlib.sha256(f"{run.experiment}\n{run.key}".encode()).hexdigest()[:32] if run.key else uuid.uuid4().hex
 
     def _send(self, run: RunRecord) -> str:
-        known = self._find_key(run) if run.key else None
+        known = self._known(run)
         if known is None:
-            return self._log_run(run, self._experiment(run.experiment), run.parent_run_id)
+            alone = replace(run, children=(), artifacts=None)
+            return self._log_run(alone, self._experiment(run.experiment), run.parent_run_id)
         self._update(known, run)
         return str(known.info.run_id)
 
@@ -171,13 +186,22 @@ class MlflowRegistry:
         run_id, ended = known.info.run_id, milliseconds(run.ended_at)
         missing = {name: value for name, value in run.params.items() if name not in known.data.params}
         self._log_points(run_id, replace(run, params=missing), ended)
+        self._log_datasets(run_id, run.datasets)
         tags = [RunTag(name, value) for name, value in run.tags.items()]
         self._call(lambda: self._client.log_batch(run_id, tags=tags))
         self._end(run_id, run.status, ended)
 
-    def _find_key(self, run: RunRecord) -> Run | None:
-        query = f"tags.`{_KEY_TAG}` = '{run.key}'"
-        found = self._call(lambda: self._client.search_runs([self._experiment(run.experiment)], query, max_results=1))
+    def _known(self, run: RunRecord) -> Run | None:
+        """The run of that key, if it was recorded before."""
+        if not run.key:
+            return None
+        if sql_store(self._client) is not None:
+            return self._call(lambda: self._client.get_run(self._run_id(run)), unless=ABSENT)
+        experiment_id = self._experiment(run.experiment)
+        return self._call(lambda: self._find_key(experiment_id, run.key))
+
+    def _find_key(self, experiment_id: str, key: str) -> Run | None:
+        found = self._client.search_runs([experiment_id], f"tags.`{_KEY_TAG}` = '{key}'", max_results=1)
         return found[0] if found else None
 
     def _experiment(self, name: str) -> str:
@@ -198,7 +222,7 @@ class MlflowRegistry:
 
     def _make_experiment(self, name: str) -> str:
         make = partial(self._client.create_experiment, name, artifact_location=self._artifacts)
-        made = self._call(make, unless={"RESOURCE_ALREADY_EXISTS"})
+        made = self._call(make, unless=THERE)
         # Another process may have made it between the two calls.
         experiment_id = made if made is not None else self._find_experiment(name)
         if experiment_id is None:
@@ -221,30 +245,40 @@ class MlflowRegistry:
         check_model_name(name)
         run = self._call(lambda: self._client.get_run(run_id))
         logged = self._log_model(name, run, bundle_dir, sha256, example)
-        self._call(lambda: self._client.create_registered_model(name), unless={"RESOURCE_ALREADY_EXISTS"})
+        self._call(lambda: self._client.create_registered_model(name), unless=THERE)
         files = json.dumps(digests(bundle_dir), sort_keys=True)
         create = partial(
             self._client.create_model_version,
             name,
             source=f"models:/{logged.model_id}",
             run_id=run_id,
-            tags={**tags, "sha256": sha256, _FILES_TAG: files},
+            tags={**tags, "sha256": sha256, FILES_TAG: files},
             model_id=logged.model_id,
         )
         with self._global_uri():
-            made = self._call(create)
+            made = self._call.make(create, lambda: self._find_source(name, f"models:/{logged.model_id}"))
         return _version(made, run.data.metrics)
+
+    def _find_source(self, name: str, source: str) -> MlflowVersion | None:
+        """The version that was made of a logged model. `model_id` is not always told by MLflow."""
+        found = self._client.search_model_versions(f"name='{name}'", 50, ["version_number DESC"])
+        return next((version for version in found if version.source == source), None)
 
     def _log_model(
         self, name: str, run: Run, bundle_dir: Path, sha256: str, example: Mapping[str, object] | None
     ) -> LoggedModel:
         from mlflow.entities import LoggedModelOutput, Metric
 
-        run_id, ended = run.info.run_id, run.info.end_time or milliseconds(None)
-        create = partial(self._client.create_logged_model, run.info.experiment_id, name, run_id)
-        logged = self._call(lambda: create(tags={"sha256": sha256}, params=run.data.params, model_type="trunkline"))
+        run_id, ended, key = run.info.run_id, run.info.end_time or milliseconds(None), uuid.uuid4().hex
+        experiment_id, tags = run.info.experiment_id, {"sha256": sha256, _KEY_TAG: key}
+        create = partial(self._client.create_logged_model, experiment_id, name, run_id)
+        find = partial(self._client.search_logged_models, [experiment_id], f"tags.`{_KEY_TAG}` = '{key}'")
+        logged = self._call.make(
+            lambda: create(tags=tags, params=run.data.params, model_type="trunkline"),
+            lambda: next(iter(find()), None),
+        )
         with tempfile.TemporaryDirectory(prefix="trunkline-") as scratch:
-            model_dir = _save_model(Path(scratch), bundle_dir, logged, run_id, example)
+            model_dir = save_model(Path(scratch), bundle_dir, logged, run_id, example)
             self._call(lambda: self._client.log_model_artifacts(logged.model_id, str(model_dir)))
         # The same numbers as the run's, at the same time and step: the run gets no second point, the model its first.
         metrics = [
@@ -252,9 +286,17 @@ class MlflowRegistry:
             for key, value in run.data.metrics.items()
         ]
         self._call(lambda: self._client.log_batch(run_id, metrics))
-        self._call(lambda: self._client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, 0)]))
+        self._call.make(
+            lambda: self._client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, 0)]),
+            lambda: self._made_by(run_id, logged.model_id),
+        )
         self._call(lambda: self._client.finalize_logged_model(logged.model_id, "READY"))
         return logged
+
+    def _made_by(self, run_id: str, model_id: str) -> Literal[True] | None:
+        outputs = self._client.get_run(run_id).outputs
+        made = outputs.model_outputs if outputs else []
+        return True if any(model.model_id == model_id for model in made) else None
 
     def resolve(self, reference: str) -> ModelVersion:
         """See `Registry.resolve`."""
@@ -279,9 +321,7 @@ class MlflowRegistry:
 
     def fetch(self, version: ModelVersion, directory: Path) -> Path:
         """See `Registry.fetch`. Compares the sha256 of every file with the one in the version's tags."""
-        from mlflow.artifacts import download_artifacts
-
-        expected = version.tags.get(_FILES_TAG)
+        expected = version.tags.get(FILES_TAG)
         if expected is None:
             raise ModelReferenceError(
                 f"{version.uri} was not registered by Trunkline: it holds no bundle",
@@ -290,12 +330,33 @@ class MlflowRegistry:
         number = str(version.version)
         source = self._call(lambda: self._client.get_model_version_download_uri(version.name, number))
         with appearing(directory) as filling:
-            with tempfile.TemporaryDirectory(prefix="trunkline-", dir=filling.parent) as scratch:
-                download = partial(download_artifacts, dst_path=scratch, tracking_uri=self._uri)
-                got = self._call(lambda: download(artifact_uri=f"{source}/{BUNDLE_PATH}"))
-                os.replace(got, filling)
+            self._download(f"{source}/{BUNDLE_PATH}", filling)
             check_digests(filling, json.loads(expected), version.uri)
         return directory
+
+    def artifacts(self, run_id: str, directory: Path) -> Path:
+        """See `Registry.artifacts`."""
+        run = self._call(lambda: self._client.get_run(run_id))
+        with appearing(directory) as filling:
+            self._download(run.info.artifact_uri, filling)
+        return directory
+
+    def _download(self, uri: str, filling: Path) -> None:
+        """Fill a folder of `appearing`, beside which nothing stays."""
+        from mlflow.artifacts import download_artifacts
+
+        place = filling.with_name("download")
+        place.mkdir()
+        download = partial(download_artifacts, artifact_uri=uri, dst_path=str(place), tracking_uri=self._uri)
+        os.replace(self._call(download), filling)  # that place, or a folder in it: as MLflow has it
+
+    def tag(self, version: ModelVersion, tags: Mapping[str, str]) -> None:
+        """See `Registry.tag`. One call for each."""
+        check_tags(tags)
+        self._get_version(version.name, version.version)
+        number = str(version.version)
+        for name, value in tags.items():
+            self._call(partial(self._client.set_model_version_tag, version.name, number, name, value))
 
     def set_alias(self, name: str, alias: str, version: int) -> None:
         """See `Registry.set_alias`."""
@@ -315,10 +376,10 @@ class MlflowRegistry:
     # Calls
 
     def _registered_model(self, name: str) -> RegisteredModel | None:
-        return self._call(lambda: self._client.get_registered_model(name), unless=_ABSENT)
+        return self._call(lambda: self._client.get_registered_model(name), unless=ABSENT)
 
     def _get_version(self, name: str, number: int) -> ModelVersion:
-        found = self._call(lambda: self._client.get_model_version(name, str(number)), unless=_ABSENT)
+        found = self._call(lambda: self._client.get_model_version(name, str(number)), unless=ABSENT)
         if found is not None:
             return _version(found, self._metrics(found.run_id))
         if self._registered_model(name) is None:
@@ -347,20 +408,8 @@ class MlflowRegistry:
         """The run's metrics; none for a version without a run or whose run was removed for good."""
         if not run_id:
             return {}
-        run = self._call(lambda: self._client.get_run(run_id), unless=_ABSENT)
+        run = self._call(lambda: self._client.get_run(run_id), unless=ABSENT)
         return run.data.metrics if run is not None else {}
-
-    def _call(self, action: Callable[[], T], unless: set[str] | None = None) -> T:
-        """`action()`, its errors as ours; None instead of an error whose MLflow code is in `unless`."""
-        import requests
-        from mlflow.exceptions import MlflowException
-
-        try:
-            return action()
-        except (MlflowException, requests.RequestException) as exc:
-            if unless and getattr(exc, "error_code", None) in unless:
-                return None  # type: ignore[return-value]  # callers that pass `unless` look for None
-            raise _translated(exc, self._uri) from exc
 
     @contextmanager
     def _global_uri(self) -> Iterator[None]:
@@ -385,24 +434,13 @@ class MlflowRegistry:
 def _tags(run: RunRecord, parent_run_id: str | None) -> dict[str, str]:
     """A run's tags and those that say where it belongs."""
     tags = {**run.tags, "mlflow.source.name": "trunkline"}
+    if commit := run.tags.get("trunkline.git_commit"):
+        tags["mlflow.source.git.commit"] = commit
     if parent_run_id is not None:
         tags["mlflow.parentRunId"] = parent_run_id
     if run.key:
         tags[_KEY_TAG] = run.key
     return tags
-
-
-def _quiet_process() -> None:
-    """MLflow's settings, before MLflow is imported, and its import, without what it warns about itself."""
-    os.environ.update(_FIXED)
-    for key, value in _DEFAULTS.items():
-        os.environ.setdefault(key, value)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        import mlflow.pyfunc  # noqa: F401
-    # Failures come to us as exceptions; the lines that MLflow and urllib3 log beside them would be said twice.
-    logging.getLogger("mlflow").setLevel(os.environ["MLFLOW_LOGGING_LEVEL"].upper())
-    logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
 
 
 def _absolute(uri: str | Path) -> tuple[str, Path | None]:
@@ -433,7 +471,6 @@ def _create_store(file: Path) -> None:
 
     MLflow runs its 50 migrations one by one; a process killed among them leaves a file that no later one can open.
     """
-    from filelock import FileLock
     from mlflow import MlflowClient
 
     if file.exists():
@@ -442,7 +479,7 @@ def _create_store(file: Path) -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
     except OSError as exc:
         raise EngineError(f"cannot make the folder of the MLflow store {file}: {exc}") from exc
-    with FileLock(file.with_name(f"{file.name}.lock")):
+    with locked(file.with_name(f"{file.name}.lock")):
         if file.exists():
             return
         for left in file.parent.glob(f".{file.name}.*"):  # by a process that was killed here
@@ -464,50 +501,6 @@ def _check_store(file: Path) -> None:
         ) from exc
 
 
-def _save_model(
-    scratch: Path, bundle_dir: Path, logged: LoggedModel, run_id: str, example: Mapping[str, object] | None
-) -> Path:
-    """A `python_function` model folder below `scratch`, with the bundle's files at `BUNDLE_PATH`."""
-    import mlflow.pyfunc
-    import pandas as pd
-    from mlflow.models import Model
-
-    # MLflow keeps the folder under its own name: this link gives every bundle the same one.
-    link = scratch / Path(BUNDLE_PATH).name
-    link.symlink_to(bundle_dir.absolute(), target_is_directory=True)
-    model = Model(logged.artifact_location, run_id, model_id=logged.model_id, model_uuid=logged.model_id)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        mlflow.pyfunc.save_model(
-            path=scratch / "model",
-            loader_module=_LOADER,
-            data_path=str(link),
-            mlflow_model=model,
-            signature=_signature(bundle_dir),
-            input_example=pd.DataFrame([example]) if example else None,
-            # Given, so that MLflow does not load the model in a child process to find out.
-            pip_requirements=[f"trunkline=={importlib.metadata.version('trunkline')}"],
-        )
-    return scratch / "model"
-
-
-def _signature(bundle_dir: Path) -> ModelSignature:
-    from mlflow.models import ModelSignature
-    from mlflow.types import ColSpec, DataType, Schema, TensorSpec
-    from mlflow.types.schema import AnyType, Array, Map
-
-    numbers: dict[str, Array | Map] = {"doubles": Array(DataType.double), "map": Map(DataType.double)}
-    columns: list[ColSpec | TensorSpec] = [
-        ColSpec(AnyType() if kind == "any" else DataType[kind], name)
-        for name, kind in input_columns(bundle_dir / "signature.json")
-    ]
-    told: list[ColSpec | TensorSpec] = [
-        ColSpec(numbers[kind] if kind in numbers else DataType[kind], name)
-        for name, kind in output_columns(bundle_dir / "signature.json")
-    ]
-    return ModelSignature(inputs=Schema(columns), outputs=Schema(told))
-
-
 def _version(made: MlflowVersion, metrics: Mapping[str, float]) -> ModelVersion:
     number = int(made.version)
     return ModelVersion(
@@ -520,37 +513,3 @@ def _version(made: MlflowVersion, metrics: Mapping[str, float]) -> ModelVersion:
         metrics=dict(metrics),
         created_at=datetime.fromtimestamp(made.creation_timestamp / 1000, UTC),
     )
-
-
-def _translated(exc: Exception, uri: str) -> EngineError:
-    """One of our errors for one of MLflow's: transient by the class of what lies beneath or by MLflow's own code."""
-    import requests
-
-    shown = _without_password(uri)
-    code = getattr(exc, "error_code", None)
-    passing = (requests.ConnectionError, requests.Timeout, requests.exceptions.RetryError)
-    status = getattr(getattr(exc, "response", None), "status_code", 0)
-    if code in _PASSING or status in (429, 502, 503, 504) or any(isinstance(link, passing) for link in _chain(exc)):
-        return TransientError(
-            f"MLflow at {shown} does not answer", hint=f"is the server up? MLFLOW_TRACKING_URI={shown}"
-        )
-    if code in _NOT_ALLOWED or status in (401, 403):
-        return EngineError(
-            f"MLflow at {shown} does not let us in",
-            hint="set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN",
-        )
-    said = str(getattr(exc, "message", exc)).strip().splitlines()
-    return EngineError(f"MLflow at {shown} refused: {said[0] if said else type(exc).__name__}")
-
-
-def _chain(exc: BaseException | None) -> Iterator[BaseException]:
-    while exc is not None:
-        yield exc
-        exc = exc.__cause__ or exc.__context__
-
-
-def _without_password(uri: str) -> str:
-    parts = urlsplit(uri)
-    if parts.password is None:
-        return uri
-    return parts._replace(netloc=parts.netloc.replace(f":{parts.password}@", ":***@")).geturl()

@@ -7,6 +7,7 @@ trials faster than that. The rows here are those that MLflow's `create_run`, `lo
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -33,6 +34,8 @@ class Row:
 
 def sql_store(client: MlflowClient) -> Any | None:
     """The store, if it is a database that this process writes to; None where a server stands between."""
+    if "mlflow.store.tracking.sqlalchemy_store" not in sys.modules:  # a second's work, for nothing
+        return None
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
     store = client._tracking_client.store

@@ -7,7 +7,9 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
+from trunkline.registry.address import shown
 from trunkline.registry.protocol import RunRecord
 
 BUNDLE_PATH = "data/bundle"
@@ -49,6 +51,21 @@ def output_columns(signature_file: Path) -> list[tuple[str, str]]:
     if kind == "quantile":
         return [(f"q{100 * quantile:g}", "double") for quantile in task["quantiles"]]
     return [("scores", "doubles")] if kind == "custom" else [("score", "double")]
+
+
+def dataset_source(uri: str) -> tuple[str, dict[str, str]]:
+    """MLflow's kind of a source and its data, for a path or URL; a login in it is left out.
+
+    A kind that MLflow does not know is shown by its page, too, but `mlflow.data.get_source` cannot read it back.
+
+    >>> dataset_source("s3://team/flights/")
+    ('s3', {'uri': 's3://team/flights/'})
+    """
+    scheme, bare = urlsplit(uri).scheme, shown(uri)
+    if scheme in ("http", "https"):
+        return "http", {"url": bare}
+    kinds = {"": "local", "file": "local", "s3": "s3", "gs": "gs", "hdfs": "hdfs", "wasbs": "wasbs", "abfss": "abfss"}
+    return kinds.get(scheme, "trunkline"), {"uri": bare}
 
 
 def batches(run: RunRecord) -> Iterator[tuple[Sequence[tuple[str, str]], Sequence[Point]]]:

@@ -11,14 +11,15 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import asdict, replace
-from datetime import datetime
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from trunkline.errors import EngineError, TransientError, TrunklineError
+from trunkline.project.lock import locked_now
+from trunkline.registry.parcels import refuses_all
 from trunkline.registry.protocol import Registry, RunRecord
+from trunkline.registry.wire import from_plain, plain
 
 __all__ = ["Outbox", "deliver"]
 
@@ -91,7 +92,7 @@ def deliver(folder: Path, registry: Registry) -> None:
     for path in sorted(folder.glob("*.jsonl")):
         try:
             _File(path).send(registry)
-        except TransientError:
+        except EngineError:  # away, or it does not let us in: whoever asks it next is told
             return
 
 
@@ -127,7 +128,7 @@ class _File:
         """Send the rest, if no other process is at it. Raises TransientError where the registry does not answer."""
         if not self._path.exists() or self.sent() >= self._path.stat().st_size:
             return
-        with self._alone() as mine:
+        with locked_now(self._path.with_suffix(".lock")) as mine:
             while mine:
                 state = self._state()
                 with open(self._path, "rb") as file:
@@ -155,21 +156,6 @@ class _File:
         made.write_text(json.dumps(state), "utf-8")
         os.replace(made, self._mark)
 
-    @contextmanager
-    def _alone(self) -> Iterator[bool]:
-        import filelock
-
-        lock = filelock.FileLock(self._path.with_suffix(".lock"))
-        try:
-            lock.acquire(timeout=0)
-        except filelock.Timeout:
-            yield False
-            return
-        try:
-            yield True
-        finally:
-            lock.release()
-
 
 def _levels(lines: list[dict[str, Any]], ids: Mapping[str, str]) -> Iterator[list[dict[str, Any]]]:
     """The lines in order, cut wherever a run needs the id of one that comes in the same stretch."""
@@ -190,6 +176,8 @@ def _sent(registry: Registry, runs: list[RunRecord], refused: Path) -> dict[str,
     except TransientError:
         raise
     except EngineError as exc:
+        if refuses_all(registry):
+            raise
         if len(runs) > 1:
             return {key: run_id for run in runs for key, run_id in _sent(registry, [run], refused).items()}
         with open(refused, "a", encoding="utf-8") as file:
@@ -198,16 +186,9 @@ def _sent(registry: Registry, runs: list[RunRecord], refused: Path) -> dict[str,
 
 
 def _plain(run: RunRecord, below: str | None) -> dict[str, Any]:
-    data = asdict(replace(run, children=(), artifacts=None))
-    for name in ("started_at", "ended_at"):
-        data[name] = data[name].isoformat() if data[name] else None
-    return {**data, "below": below}
+    return {**plain(replace(run, children=(), artifacts=None)), "below": below}
 
 
 def _run(line: Mapping[str, Any], ids: Mapping[str, str]) -> RunRecord:
-    data = {name: value for name, value in line.items() if name != "below"}
-    for name in ("started_at", "ended_at"):
-        data[name] = datetime.fromisoformat(data[name]) if data[name] else None
-    curves = {name: tuple((step, value) for step, value in curve) for name, curve in data["curves"].items()}
-    data |= {"curves": curves, "children": (), "artifacts": None}
-    return RunRecord(**{**data, "parent_run_id": ids.get(line["below"] or "", data["parent_run_id"])})
+    run = from_plain({name: value for name, value in line.items() if name != "below"})
+    return replace(run, parent_run_id=ids.get(line["below"] or "", run.parent_run_id))

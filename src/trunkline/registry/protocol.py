@@ -13,14 +13,25 @@ Curve = Sequence[tuple[int, float]]
 
 
 @dataclass(frozen=True)
+class DatasetInput:
+    """What a run read: a part of a dataset, by name, by the digest of its content, and by where it is (path or URL)."""
+
+    name: str
+    digest: str
+    source: str
+    context: Literal["training", "validation", "test"]
+
+
+@dataclass(frozen=True)
 class RunRecord:
     """One thing that was done: a training, a search, a look at the test part; over, unless its status is RUNNING.
 
     `metrics` are the final numbers, `curves` numbers by step (of epochs, of trials); a name stands in one of them only.
     `artifacts` is a folder whose whole content is kept with the run. `children` are runs of their own (the trials of a
-    search), shown under this one; their `parent_run_id` is not read. Times are aware; None means now.
+    search), shown under this one; their `parent_run_id` is not read. `datasets` are what it read. Times are aware; None
+    means now.
 
-    A run with a `key` is recorded once, however often it is sent: `Registry.log_runs`.
+    A run with a `key` is recorded once, however often it is sent: `Registry.log_run`, `Registry.log_runs`.
     """
 
     experiment: str
@@ -36,6 +47,7 @@ class RunRecord:
     ended_at: datetime | None = None
     status: Status = "FINISHED"
     key: str = ""
+    datasets: tuple[DatasetInput, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -62,15 +74,19 @@ class Registry(Protocol):
     Threads: every method may be called from any thread. Processes: several may use one registry at once, and two that
     register under one name at the same moment get two versions. Ownership: a registry copies what it is given
     (`bundle_dir`, `artifacts`) before it returns and never changes it; what `fetch` writes belongs to the caller.
-    Versions never change and their numbers are never used again.
+    Versions never change, but for tags that are added, and their numbers are never used again.
 
     Errors: `ModelReferenceError` for a name, version or alias that is malformed or leads nowhere, `TransientError` when
-    the registry cannot be reached or is overloaded, `EngineError` when it refuses, `IntegrityError` when stored files
-    are not those that were registered.
+    the registry cannot be reached or is overloaded, which was tried for a while, `EngineError` when it refuses,
+    `IntegrityError` when stored files are not those that were registered.
     """
 
     def log_run(self, run: RunRecord) -> str:
-        """Record `run` and its children; returns the run's id. The experiment is made if there is none of that name."""
+        """Record `run` and its children; returns the run's id. The experiment is made if there is none of that name.
+
+        A run whose `key` is known in its experiment and that is over stays as it is. One that was cut off half-way is
+        completed: its children have keys of their own then, `KEY/0`, `KEY/1`, ….
+        """
         ...
 
     def log_runs(self, runs: Sequence[RunRecord]) -> list[str]:
@@ -111,6 +127,17 @@ class Registry(Protocol):
 
         `directory` must not exist yet or be empty. It appears whole or not at all.
         """
+        ...
+
+    def artifacts(self, run_id: str, directory: Path) -> Path:
+        """Write the artifacts that a run was recorded with to `directory`, and return it; see `fetch`.
+
+        Raises `EngineError` where there is no such run. What they say is as true as the registry's keepers are honest.
+        """
+        ...
+
+    def tag(self, version: ModelVersion, tags: Mapping[str, str]) -> None:
+        """Add tags to a version, or change them. Raises `EngineError` for those that say what its bundle is."""
         ...
 
     def set_alias(self, name: str, alias: str, version: int) -> None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from trunkline.errors import ModelReferenceError, did_you_mean
+from trunkline.errors import EngineError, ModelReferenceError, did_you_mean
 
 FORMS = "write models:/NAME/VERSION or models:/NAME@ALIAS, as in models:/delay/7 or models:/delay@champion"
 
@@ -15,6 +15,11 @@ _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 _VERSION = re.compile(r"[1-9][0-9]{0,8}")
 _LOOKS_LIKE_VERSION = re.compile(r"v[0-9]+", re.IGNORECASE)
 _SHOWN = 10
+
+FILES_TAG = "trunkline.files"
+"""The tag of a version with the sha256 of each of its files, as JSON."""
+
+_SETTLED = ("sha256", FILES_TAG)
 
 
 @dataclass(frozen=True)
@@ -70,6 +75,13 @@ def check_alias(alias: str) -> None:
             f"{alias!r} cannot be an alias",
             hint="use letters, digits, '_', '-' and '.', and neither 'latest' nor 'v' with a number",
         )
+
+
+def check_tags(tags: Mapping[str, str]) -> None:
+    """Raise `EngineError` for a tag that says what a bundle is: it was settled when the version was registered."""
+    for name in _SETTLED:
+        if name in tags:
+            raise EngineError(f"the tag {name!r} of a version cannot change: it says which bundle that is")
 
 
 def unknown_model(name: str, known: Iterable[str]) -> ModelReferenceError:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,16 +18,21 @@ from typing import IO
 
 from trunkline.errors import EngineError
 from trunkline.models.bundle import holds_module
+from trunkline.project.pickles import NO_PICKLES
 
 _STOP_SECONDS = 15.0
 
 
 @dataclass(frozen=True)
 class ServerProcess:
-    """A running server; `pid` is its supervisor, which leads a process group of its own. A context manager."""
+    """A running server; `pid` is its supervisor, which leads a process group of its own. A context manager.
+
+    `cold_start` is how many seconds it took from the start of the process to the first answer.
+    """
 
     url: str
     pid: int
+    cold_start: float
     _child: subprocess.Popen[bytes]
     _output: IO[bytes]
 
@@ -52,14 +58,17 @@ def start(
     spool: Path,
     port: int = 0,
     timeout: float = 30.0,
+    root: Path | None = None,
 ) -> ServerProcess:
     """Starts a server over `bundle_dir` on 127.0.0.1 and returns when it answers; it ends with this process at last.
 
-    Raises `EngineError` with the child's last output if it dies first or is not ready after `timeout` seconds.
+    With the `root` of a project the child gets none of its secrets, and reads neither vault nor warehouse. Raises
+    `EngineError` with the child's last output if it dies first or is not ready after `timeout` seconds.
     """
     command = [sys.executable, "-P", "-m", "trunkline.serving", "--with-stdin", "--port", str(port)]
     command += ["--bundle", str(bundle_dir), "--spool", str(spool), "--reference", reference]
-    hidden, environ = _confined(bundle_dir)
+    hidden, environ = _confined(bundle_dir, root)
+    began = time.monotonic()
     command += ["--deployment", deployment, *hidden]
     output = tempfile.TemporaryFile()  # noqa: SIM115  # closed by `stop`
     child = subprocess.Popen(
@@ -68,7 +77,7 @@ def start(
         stdout=subprocess.PIPE,
         stderr=output,
         start_new_session=True,
-        env=environ,
+        env={**(os.environ if environ is None else environ), **NO_PICKLES},
     )
     line = _first_line(child, timeout)
     if not line:
@@ -76,20 +85,20 @@ def start(
         what = f"did not answer within {timeout:g} s" if line is None else f"ended with code {child.returncode}"
         with output:
             raise EngineError(f"the server {what} at its start", hint=f"its last output:\n{_last(output)}")
-    return ServerProcess(json.loads(line)["url"], child.pid, child, output)
+    return ServerProcess(json.loads(line)["url"], child.pid, time.monotonic() - began, child, output)
 
 
-def _confined(bundle_dir: Path) -> tuple[list[str], dict[str, str] | None]:
-    """Arguments and environment of the child. A model that is code of the project around the working directory runs as
+def _confined(bundle_dir: Path, root: Path | None) -> tuple[list[str], dict[str, str] | None]:
+    """Arguments and environment of the child. With a project's `root`, or if the model is code of the project around
 
-    `ml/` code does: vault, warehouse, keys and secrets are out of its reach.
+    the working directory, it runs as `ml/` code does: vault, warehouse, keys and secrets are out of its reach.
     """
-    if not holds_module(bundle_dir):
+    if root is None and not holds_module(bundle_dir):
         return [], None
     from trunkline.project.hidden import hidden_paths, open_environ
     from trunkline.project.load import find_root
 
-    root = find_root(Path.cwd())
+    root = root or find_root(Path.cwd())
     return [f"--hidden={path}" for path in hidden_paths(root)], open_environ(root, os.environ)
 
 

@@ -29,7 +29,7 @@ from granian import Granian
 from granian.constants import HTTPModes, Interfaces
 from granian.server.common import AbstractServer
 
-from trunkline.errors import EngineError
+from trunkline.errors import EngineError, TrunklineError
 from trunkline.models.bundle import Bundle
 from trunkline.serving.app import Application, Service
 
@@ -135,7 +135,11 @@ class _WorkerApplication(Application):
 def load_application(service: Service, server_pid: int) -> Callable[..., Any]:
     """Runs in each worker, before it listens."""
     threading.Thread(target=_end_with_server, args=(server_pid,), daemon=True).start()
-    application = _WorkerApplication.load(service)
+    try:
+        application = _WorkerApplication.load(service)
+    except TrunklineError as exc:
+        _log.error("%s", exc.what)  # the supervisor says that the worker ended
+        raise SystemExit(1) from None
     gc.collect()
     gc.freeze()  # what is loaded stays: no later collection walks it in the middle of a request
     return cast("Callable[..., Any]", application)  # granian looks for `__rsgi__` on it

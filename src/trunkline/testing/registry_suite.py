@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import uuid
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from trunkline.errors import EngineError, ModelReferenceError
-from trunkline.registry.protocol import ModelVersion, Registry, RunRecord
+from trunkline.registry.protocol import DatasetInput, ModelVersion, Registry, RunRecord
 
 FILES = {
     "bundle.json": b"{}",
@@ -213,6 +214,11 @@ class RegistrySuite:
             registry.register(name, bundle, run_id="0" * 32, sha256="aa", tags={}, example=None)
         assert registry.versions(name) == []
 
+    def test_an_unknown_run_has_no_artifacts(self, registry: Registry, tmp_path: Path) -> None:
+        with pytest.raises(EngineError):
+            registry.artifacts("0" * 32, tmp_path / "got")
+        assert not (tmp_path / "got").exists()
+
     def test_children_artifacts_and_long_curves_are_taken(self, registry: Registry, tmp_path: Path) -> None:
         (tmp_path / "artifacts").mkdir()
         (tmp_path / "artifacts" / "report.md").write_text("# yes", "utf-8")
@@ -231,6 +237,39 @@ class RegistrySuite:
         assert registry.log_runs([a_run(name="study", key=name, metrics={"best": 0.8})]) == [study]
         assert registry.log_run(a_run(key=name)) == study
         assert registry.log_runs([a_run(), a_run()])[0] != registry.log_runs([a_run()])[0]  # no key: runs of their own
+
+    def test_a_run_with_a_key_is_whole_and_there_once(self, registry: Registry, name: str, tmp_path: Path) -> None:
+        (tmp_path / "report.md").write_text("# yes", "utf-8")
+        read = (DatasetInput("flights train", "ab" * 32, "s3://team/flights/train.parquet", "training"),)
+        children = (a_run(name="trial 0", experiment="elsewhere"), a_run(name="trial 1", status="FAILED"))
+        run = a_run(key=name, children=children, artifacts=tmp_path, datasets=read)
+        run_id = registry.log_run(run)
+        assert registry.log_run(run) == run_id
+        children_ids = registry.log_runs([a_run(key=f"{name}/{place}") for place in range(2)])  # they were there
+        assert len({run_id, *children_ids}) == 3
+        assert (registry.artifacts(run_id, tmp_path / "got") / "report.md").read_text("utf-8") == "# yes"
+        assert registry.log_runs([a_run(key=f"{name}/1"), a_run(key=f"{name}/0")]) == children_ids[::-1]
+
+    def test_tags_are_added_to_a_version_and_change(self, registry: Registry, name: str, bundle: Path) -> None:
+        version = _register(registry, name, bundle)
+        registry.tag(version, {"trunkline.gate.delay": '{"passed": false}', "note": "yes"})
+        registry.tag(version, {"trunkline.gate.delay": '{"passed": true}'})
+        tags = registry.resolve(version.uri).tags
+        assert tags == {**version.tags, "trunkline.gate.delay": '{"passed": true}', "note": "yes"}
+
+    @pytest.mark.parametrize("settled", ["sha256", "trunkline.files"])
+    def test_what_says_which_bundle_it_is_stays(
+        self, registry: Registry, name: str, bundle: Path, settled: str
+    ) -> None:
+        version = _register(registry, name, bundle)
+        with pytest.raises(EngineError, match=f"'{settled}'.*cannot change"):
+            registry.tag(version, {"note": "yes", settled: "ff" * 32})
+        assert registry.resolve(version.uri) == version
+
+    def test_a_version_that_is_not_there_takes_no_tags(self, registry: Registry, name: str, bundle: Path) -> None:
+        version = _register(registry, name, bundle)
+        with pytest.raises(ModelReferenceError, match="no version 9"):
+            registry.tag(replace(version, version=9), {"note": "yes"})
 
     def test_threads_get_versions_of_their_own(self, registry: Registry, name: str, bundle: Path) -> None:
         _register(registry, name, bundle)

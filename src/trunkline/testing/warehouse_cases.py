@@ -237,6 +237,16 @@ def twice_and(a: Any, n: Any) -> Any:
     return pc.add(pc.multiply(a, 2.0), pc.cast(n, "double"))
 
 
+def argument_rows(folder: Path) -> Path:
+    """Three rows of `ARGUMENTS` in a Parquet file."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    file = folder / "arguments.parquet"
+    pq.write_table(pa.table({"a": [1.5, None, 5.0], "n": [3, 3, 3]}), file)
+    return file
+
+
 def both(a: Any, n: Any) -> Any:
     """The Arrow side of the function `both`."""
     import pyarrow as pa

@@ -564,6 +564,20 @@ class WarehouseSuite(Suite):
         assert (json.loads(numbers) if isinstance(numbers, str) else numbers) == [1.5, 3.0]
         assert warehouse.columns(kept) == [("numbers", warehouse.several())]
 
+    @needs(FunctionHost)
+    def test_functions_are_tried_on_a_file(self, warehouse: Warehouse, schema: str, tmp_path: Path) -> None:
+        """a Python function is tried on the rows of a file, in their order, and leaves nothing behind"""
+        assert isinstance(warehouse, FunctionHost)
+        function = PythonFunction(
+            Relation(schema, "tried"), cases.ARGUMENTS, "DOUBLE", cases.TWICE_AND, "run", packages=("pandas",)
+        )
+        before = warehouse.relations()
+        found = warehouse.try_function(function, cases.twice_and, cases.argument_rows(tmp_path))
+        assert found == [6.0, None, 13.0]
+        assert warehouse.relations() == before
+        with pytest.raises(EngineError):
+            warehouse.query(f"select {warehouse.sql(function.relation)}(1.5, 3)")
+
     @needs(FunctionHost, FunctionRecall)
     def test_functions_are_given_to_another_connection(
         self, warehouse: Warehouse, other: Warehouse, schema: str

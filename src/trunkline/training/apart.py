@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Study:
-    """A search: its name, where its trials are kept, and how it goes on. See `training.optuna.SearchSpec`.
+    """A search: its name, where its trials are kept, and how it goes on. See `training.search.optuna.SearchSpec`.
 
     `storage` is a journal file, or the URL of a database, which may hold a password.
     """
@@ -112,13 +112,11 @@ class Apart:
             "checkpoints": str(place.checkpoints),
         }
         found = self._run("train", request, lambda told: report(*told))
-        history = tuple((step, value) for step, value in found.pop("history"))
-        interval = (found["interval"][0], found["interval"][1])
-        return Trained(**{**found, "interval": interval}, history=history, bundle=Bundle.open(out))
+        return Trained.from_json(found, Bundle.open(out))
 
     def search(self, study: Study, hear: Callable[[StudyOpened | TrialRecord], None]) -> SearchResult:
         """All trials of a search; `hear` gets the study as it is found, then each trial that ends. Errors are those of
-        `training.optuna.search`."""
+        `training.search.optuna.search`."""
         if isinstance(study.storage, Path):
             study.storage.parent.mkdir(parents=True, exist_ok=True)
 
@@ -130,7 +128,7 @@ class Apart:
         return SearchResult(**{**found, **lists, "trials": tuple(_trial(trial) for trial in found["trials"])})
 
     def compare(self, wanted: Experiment, hear: Callable[[Mapping[str, Any]], None]) -> Comparison:
-        """A comparison as `wanted`; what is told, and errors, are those of `training.compare.compare`."""
+        """A comparison as `wanted`; what is told, and errors, are those of `training.experiments.compare.compare`."""
         wanted.folder.mkdir(parents=True, exist_ok=True)
         asked = {**asdict(wanted), "folder": str(wanted.folder)}
         return Comparison.from_json(self._run("compare", asked, hear))
@@ -142,10 +140,7 @@ class Apart:
         request = {name: value and str(value) for name, value in {"out": wanted.out, "past": wanted.past}.items()}
         asked = {**request, "metadata": dict(metadata), "known": dict(wanted.known), "wanted": dict(wanted.wanted)}
         found = self._run("spin", asked, lambda told: report(*told))
-        told = found["trained"]
-        history = tuple((step, value) for step, value in told.pop("history"))
-        interval = (told["interval"][0], told["interval"][1])
-        trained = Trained(**{**told, "interval": interval}, history=history, bundle=Bundle.open(wanted.out))
+        trained = Trained.from_json(found["trained"], Bundle.open(wanted.out))
         return Spun(trained, tuple(Against(**one) for one in found["against"]), found["why"])
 
     def _run(self, job: str, request: Mapping[str, Any], hear: Callable[[Any], None]) -> Any:

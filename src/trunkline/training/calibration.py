@@ -87,7 +87,7 @@ class CalibratedModel:
         import onnx
         from onnx import helper
 
-        model = onnx.load_model_from_string(self.fitted.to_onnx())
+        model = onnx.load_model_from_string(self._uncalibrated())
         for node in model.graph.node:
             node.output[:] = ["uncalibrated" if name == "score" else name for name in node.output]
         nodes, constants = self._nodes()
@@ -97,6 +97,13 @@ class CalibratedModel:
             model.opset_import.append(helper.make_opsetid("ai.onnx.ml", 1))
         content: bytes = model.SerializeToString(deterministic=True)
         return content
+
+    def _uncalibrated(self) -> bytes:
+        try:
+            return self.fitted.to_onnx()
+        except TrainingError as exc:
+            what = f"a model is calibrated in its ONNX graph, and this one has none: {exc.what}"
+            raise TrainingError(what, hint="leave `calibrate` out, or use layers that ONNX knows") from exc
 
     def _nodes(self) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto]]:
         from onnx import helper

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 from trunkline.errors import EngineError
 
-__all__ = ["FolderCheckpoints", "Paced", "checkpoints_for"]
+__all__ = ["FolderCheckpoints", "Paced"]
 
 _PAUSE = 2.0
 
@@ -65,21 +63,11 @@ class FolderCheckpoints:
                 hint="make room on the disk; the fit can be taken up from the checkpoint before",
             ) from exc
 
-    def remove(self) -> None:
-        """Forget the fit: it is finished, and its model is kept elsewhere."""
-        shutil.rmtree(self.folder, ignore_errors=True)
-
     def _steps(self) -> dict[int, Path]:
         if not self.folder.is_dir():
             return {}
         names = {place.name.partition("step-")[2]: place for place in self.folder.iterdir()}
         return {int(name): place for name, place in names.items() if name.isdigit()}
-
-
-def checkpoints_for(state: Path, facts: Mapping[str, Any]) -> FolderCheckpoints:
-    """Where a fit keeps how far it is. `facts` determine it: JSON of its settings, seed, data, code and placement."""
-    key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
-    return FolderCheckpoints(state / "checkpoints" / key)
 
 
 def _write(path: Path, content: bytes) -> None:

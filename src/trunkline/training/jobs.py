@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, fields
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from trunkline.project.ml import Declared
 from trunkline.training.inputs import Inputs, load_inputs
 from trunkline.training.placement import Placement, device_for
+from trunkline.training.protocol import FitContext
 from trunkline.training.records import TrialRecord
 
 Request = Mapping[str, Any]
@@ -21,28 +22,19 @@ def train(request: Request, tell: Tell) -> dict[str, Any]:
     """Train once into the folder `out`; what became of it, without the bundle. Tells step and value."""
     placement = Placement(**request["placement"])
     if placement.on == "ray":
-        from trunkline.training.on_ray.head import connect
-
-        connect(placement)  # before anything else of Ray is imported: it reads its settings then
+        _connect(placement)
         from trunkline.training.on_ray.ray import train as train_on_ray
 
         trained = train_on_ray(request, placement, lambda step, value: tell([step, value]))
     else:
         from trunkline.training.checkpoints import FolderCheckpoints
-        from trunkline.training.protocol import FitContext
         from trunkline.training.run import TrainSpec, train_in
 
         inputs = _inputs(request)
-        context = FitContext(
-            seed=request["seed"],
-            threads=request["threads"],
-            report=lambda step, value: tell([step, value]),
-            device=device_for(placement.device),
-            checkpoints=FolderCheckpoints(Path(request["checkpoints"])),
-        )
+        context = replace(_context(request, tell), checkpoints=FolderCheckpoints(Path(request["checkpoints"])))
         spec = TrainSpec(inputs.declared.name, inputs.model.build, request["metadata"])
         trained = train_in(context, spec, inputs.data, request["params"], Path(request["out"]))
-    return {field.name: getattr(trained, field.name) for field in fields(trained) if field.name != "bundle"}
+    return trained.to_json()
 
 
 def search(request: Request, tell: Tell) -> dict[str, Any]:
@@ -81,16 +73,14 @@ def search(request: Request, tell: Tell) -> dict[str, Any]:
 
     if placement.on == "inline":
         return asdict(search(spec, inputs.data, on_trial=on_trial, on_open=opened))
-    from trunkline.training.on_ray.head import connect
-
-    connect(placement)  # before anything else of Ray is imported: it reads its settings then
+    _connect(placement)
     from trunkline.training.on_ray.tune import search_on_ray
 
     return asdict(search_on_ray(spec, inputs, Path(request["root"]), placement, on_trial=on_trial, on_open=opened))
 
 
 def compare(request: Request, tell: Tell) -> dict[str, Any]:
-    """A whole comparison. Tells what `training.compare.compare` does."""
+    """A whole comparison. Tells what `training.experiments.compare.compare` does."""
     from trunkline.training.experiments.cells import Store
     from trunkline.training.experiments.compare import CompareSpec, compare
     from trunkline.training.experiments.variations import variations
@@ -114,15 +104,25 @@ def compare(request: Request, tell: Tell) -> dict[str, Any]:
 def spin(request: Request, tell: Tell) -> dict[str, Any]:
     """Train once more on the data of a past run. Tells step and value."""
     from trunkline.training.experiments.spin import spin
-    from trunkline.training.protocol import FitContext
 
-    context = FitContext(
+    return spin(_inputs(request), request, _context(request, tell))
+
+
+def _context(request: Request, tell: Tell) -> FitContext:
+    """How one fit runs in this process; step and value are told."""
+    return FitContext(
         seed=request["seed"],
         threads=request["threads"],
         report=lambda step, value: tell([step, value]),
         device=device_for(request["placement"]["device"]),
     )
-    return spin(_inputs(request), request, context)
+
+
+def _connect(placement: Placement) -> None:
+    """To Ray, before anything else of it is imported: it reads its settings then."""
+    from trunkline.training.on_ray.head import connect
+
+    connect(placement)
 
 
 def _inputs(request: Request) -> Inputs:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
@@ -32,6 +32,16 @@ class Trained:
     def value(self) -> float:
         """The metric that chose the model."""
         return self.metrics[self.metric]
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain data, without the bundle."""
+        return {each.name: getattr(self, each.name) for each in fields(self) if each.name != "bundle"}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any], bundle: Bundle) -> Trained:
+        """Of `to_json`'s data and the bundle."""
+        history, (low, high) = tuple((step, value) for step, value in data["history"]), data["interval"]
+        return cls(**{**data, "history": history, "interval": (low, high)}, bundle=bundle)
 
 
 State = Literal["complete", "pruned", "failed"]

@@ -13,16 +13,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trunkline.errors import TrainingError
 from trunkline.models.bundle import Bundle
-from trunkline.models.runtime import Scorer
 from trunkline.training.boundary import build_with
+from trunkline.training.exported import exported
 from trunkline.training.metrics import interval, measure_all
-from trunkline.training.parity import MatrixScorer, verify
+from trunkline.training.parity import verify
 from trunkline.training.protocol import (
     Build,
     Estimator,
-    Exports,
     FitContext,
     Fitted,
     Reporter,
@@ -115,7 +113,7 @@ def finish(spec: TrainSpec, data: TrainingData, made: Fit, context: FitContext) 
     """Score the validation part, export, and compare the export with the fitted model. One of the peers calls this."""
     begun = time.monotonic()
     score, y = made.fitted.predict(data.validation.x), data.validation.y
-    files, scorer = _exported(made.fitted, data)
+    files, scorer = exported(made.fitted, data)
     parity = verify(scorer, made.fitted, data.validation.x, data.task)
     peers = context.peers
     metadata = {
@@ -159,21 +157,6 @@ def save(name: str, outcome: Outcome, data: TrainingData | Learned, out: Path) -
         seconds=outcome.seconds,
         bundle=bundle,
     )
-
-
-def _exported(fitted: Fitted, data: TrainingData) -> tuple[Mapping[str, bytes], MatrixScorer]:
-    """The model's files and what scores with them: ONNX, or where ONNX cannot tell the model, what it has instead."""
-    try:
-        onnx = fitted.to_onnx()
-    except TrainingError:
-        if not isinstance(fitted, Exports):
-            raise
-        from trunkline.models.torch import open_module
-
-        files = fitted.files()
-        weights, record = files["model.safetensors"], files["module.json"]
-        return files, open_module(weights, record, data.encoder, data.task, root=fitted.root)
-    return {"model.onnx": onnx}, Scorer.of(data.encoder, onnx, task=data.task)
 
 
 class _Remembered:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import os
 import shutil
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from trunkline.context import Job, StepContext, StepResult
 from trunkline.datasets.manifest import Manifest
-from trunkline.errors import IntegrityError
+from trunkline.errors import EngineError, IntegrityError
 from trunkline.graph.step import digest
 from trunkline.ledger.ids import new_id
 from trunkline.models.place import bundle_folder
+from trunkline.registry.parcels import Parcel, ToRegister, keep, register
 from trunkline.registry.protocol import ModelVersion, RunRecord
+from trunkline.training.ancestry import ancestors, inputs
 from trunkline.training.apart import Apart, FitPlace
 from trunkline.training.placement import place
 from trunkline.training.records import Trained
@@ -25,9 +28,11 @@ if TYPE_CHECKING:
 def run(job: Job, ctx: StepContext) -> StepResult:
     """Train with the best known parameters, or the first; register the bundle; write the ledger's version row.
 
-    The same bundle is never registered twice: after a kill, or when forced, the version it has is found again.
+    The same bundle is never registered twice: after a kill, or when forced, the version it has is found again. Where
+    the registry is away or lets nobody in, the version waits in the outbox (`registry.parcels`) and the ledger has no
+    row of it yet.
     """
-    config = job.step.config
+    config, started = job.step.config, ctx.now()
     dataset_id = str(job.inputs[job.step.needs[0]]["dataset_id"])
     ctx.progress(f"reading the dataset of {config['name']}")
     subject = find_subject(ctx.root, config["name"], dataset_id)
@@ -45,9 +50,15 @@ def run(job: Job, ctx: StepContext) -> StepResult:
     finally:
         shutil.rmtree(fit_at.out, ignore_errors=True)
     ctx.progress(f"registering {config['name']}")
-    version, new = _version(trained, bundle, subject.manifest, ctx, job.fingerprint)
+    parcel = _parcel(trained, bundle, subject.manifest, ctx, job.fingerprint, started)
+    try:
+        version, new = register(ctx.registry(), parcel)
+    except EngineError as exc:  # what was trained is not lost for that
+        keep(ctx.state / "outbox", parcel)
+        fit_at.forget()
+        return _waiting(bundle.sha256, trained, subject.manifest, exc)
     if not ctx.ledger.read("versions", "where reference = ? and sha256 = ?", [version.uri, version.sha256]):
-        _record(version, trained, subject.manifest, ctx)
+        _record(version, parcel, ctx)
     fit_at.forget()
     return _result(version, trained, subject.manifest, new)
 
@@ -69,67 +80,66 @@ def _keep(bundle: Bundle, ctx: StepContext) -> Bundle:
     return type(bundle).open(place, expect_sha256=bundle.sha256)
 
 
-def _version(
-    trained: Trained, bundle: Bundle, manifest: Manifest, ctx: StepContext, fingerprint: str
-) -> tuple[ModelVersion, bool]:
-    registry = ctx.registry()
-    known = next((v for v in reversed(registry.versions(trained.name)) if v.sha256 == bundle.sha256), None)
-    if known is not None:
-        return known, False
-    tags = {
-        "trunkline.dataset": manifest.name,
-        "trunkline.dataset_id": manifest.dataset_id,
-        "trunkline.snapshot": manifest.snapshot,
-        "trunkline.load_ids": " ".join(manifest.load_ids),
-        "trunkline.git_commit": ctx.git_commit() or "",
-        "trunkline.fingerprint": fingerprint,
-        "trunkline.run_id": ctx.run_id,
+def _parcel(
+    trained: Trained, bundle: Bundle, manifest: Manifest, ctx: StepContext, fingerprint: str, started: dt.datetime
+) -> Parcel:
+    """What the registry is to know: the run, and the version its bundle becomes."""
+    tags = {**ancestors(manifest, ctx, fingerprint), "trunkline.sha256": bundle.sha256}
+    run = RunRecord(
+        experiment=ctx.experiment,
+        name=f"{trained.name} {trained.estimator}",
+        params={**trained.params, "estimator": trained.estimator},
+        metrics={f"validation_{name}": value for name, value in trained.metrics.items()},
+        curves={f"{trained.metric}_by_step": trained.history},
+        tags=tags,
+        started_at=started,
+        ended_at=ctx.now(),
+        key=f"train-{trained.name}-{bundle.sha256}",
+        datasets=inputs(manifest, ctx, {"train": "training", "validation": "validation"}),
+    )
+    row = {
+        "run_id": ctx.run_id,
+        "model": trained.name,
+        "sha256": bundle.sha256,
+        "dataset_id": manifest.dataset_id,
+        "params": dict(trained.params),
+        "metrics": dict(trained.metrics),
     }
-    run_id = registry.log_run(
-        RunRecord(
-            experiment=ctx.experiment,
-            name=f"{trained.name} {trained.estimator}",
-            params={**trained.params, "estimator": trained.estimator},
-            metrics={f"validation_{name}": value for name, value in trained.metrics.items()},
-            curves={f"{trained.metric}_by_step": trained.history},
-            tags=tags,
-        )
-    )
     example = {field.name: field.example for field in bundle.signature.inputs}
-    version = registry.register(
-        trained.name, bundle.path, run_id=run_id, sha256=bundle.sha256, tags=tags, example=example
-    )
-    return version, True
+    return Parcel(run, ToRegister(trained.name, bundle.path, bundle.sha256, tags, example, row))
 
 
-def _record(version: ModelVersion, trained: Trained, manifest: Manifest, ctx: StepContext) -> None:
+def _record(version: ModelVersion, parcel: Parcel, ctx: StepContext) -> None:
+    assert parcel.version is not None  # a training has made one
+    made = {"version_id": new_id("version"), "reference": version.uri, "registry_run_id": version.run_id}
     with ctx.warehouse.transaction():
-        row = {
-            "version_id": new_id("version"),
-            "run_id": ctx.run_id,
-            "model": version.name,
-            "reference": version.uri,
-            "sha256": version.sha256,
-            "dataset_id": manifest.dataset_id,
-            "registry_run_id": version.run_id,
-            "params": dict(trained.params),
-            "metrics": dict(trained.metrics),
-            "created_at": ctx.now(),
-        }
-        ctx.ledger.add("versions", [row])
+        ctx.ledger.add("versions", [{**parcel.version.row, **made, "created_at": ctx.now()}])
 
 
 def _result(version: ModelVersion, trained: Trained, manifest: Manifest, new: bool) -> StepResult:
-    low, high = trained.interval
-    output = {
-        "model": version.name,
-        "reference": version.uri,
-        "sha256": version.sha256,
+    known = "" if new else " (the very bundle it already was)"
+    output = {"reference": version.uri, **_output(version.sha256, trained, manifest)}
+    return StepResult(output, f"{version.uri} {_measured(trained)}{known}")
+
+
+def _waiting(sha256: str, trained: Trained, manifest: Manifest, why: EngineError) -> StepResult:
+    """The registry gives the numbers, and gave none: nothing is called by one that nobody gave."""
+    output = {"reference": None, **_output(sha256, trained, manifest)}
+    waits = "no version yet, it is kept here and registered by the next command that the registry lets in"
+    return StepResult(output, f"{trained.name} {_measured(trained)}; {why.what}: {waits}")
+
+
+def _output(sha256: str, trained: Trained, manifest: Manifest) -> dict[str, Any]:
+    return {
+        "model": trained.name,
+        "sha256": sha256,
         "dataset_id": manifest.dataset_id,
         "estimator": trained.estimator,
         "params": dict(trained.params),
         "metrics": dict(trained.metrics),
     }
-    known = "" if new else " (the very bundle it already was)"
-    measure = f"{trained.metric} {trained.value:.4f} ({low:.4f} to {high:.4f}) on validation"
-    return StepResult(output, f"{version.uri} {trained.estimator}, {measure}{known}")
+
+
+def _measured(trained: Trained) -> str:
+    low, high = trained.interval
+    return f"{trained.estimator}, {trained.metric} {trained.value:.4f} ({low:.4f} to {high:.4f}) on validation"

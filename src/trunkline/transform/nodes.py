@@ -59,6 +59,12 @@ def load_nodes(project: Project, parse: Callable[[], dict[str, Any]]) -> tuple[N
     return _nodes(nodes)
 
 
+def manifest_digest(project: Project) -> str:
+    """A digest of the nodes that dbt's manifest had when it was last read for this target; empty if it never was."""
+    nodes = _read(project.state / "cache" / f"dbt-{project.target.name}.json").get("nodes")
+    return digest(nodes) if nodes else ""
+
+
 def normalise(sql: str) -> str:
     """SQL (with Jinja) without comments and layout. Comments that hold Jinja stay: dbt runs them."""
     from sqlglot.errors import TokenError

@@ -405,11 +405,20 @@ class DuckDB:
     def create_function(self, function: PythonFunction, call: Callable[..., pa.Array]) -> None:
         """A macro gives the connection's Arrow function its SQL name and types."""
         self.recall_function(function, call)
-        names = ", ".join(quote(argument) for argument, _ in function.arguments)
-        values = ", ".join(f"cast({quote(argument)} as {type_})" for argument, type_ in function.arguments)
-        code = quote(_code_name(function))
         self.execute(f"create schema if not exists {quote(self._database)}.{quote(function.relation.schema)}")
-        self.execute(f"create or replace macro {self.sql(function.relation)}({names}) as {code}({values})")
+        self.execute(f"create or replace macro {self.sql(function.relation)}{_macro(function)}")
+
+    def try_function(self, function: PythonFunction, call: Callable[..., pa.Array], rows: Path) -> list[Any]:
+        """The same macro as a temporary one."""
+        self.recall_function(function, call)
+        name = f"temp.main.{quote(f'trunkline_{function.relation.name}')}"
+        given = ", ".join(quote(argument) for argument, _ in function.arguments)
+        self.execute(f"create or replace temp macro {name}{_macro(function)}")
+        try:
+            with self.in_order():
+                return [row[0] for row in self.query(f"select {name}({given}) from read_parquet({literal(str(rows))})")]
+        finally:
+            self.execute(f"drop macro if exists {name}")
 
     def number(self, several: str, place: int) -> str:
         """Lists count from 1."""
@@ -567,6 +576,13 @@ def _translated(what: str = "") -> Iterator[None]:
 
 def _described(sql: str) -> str:
     return f"select column_name, column_type from (describe {sql})"
+
+
+def _macro(function: PythonFunction) -> str:
+    """A macro's parameters and what it is: the connection's function, of values of its types."""
+    names = ", ".join(quote(argument) for argument, _ in function.arguments)
+    values = ", ".join(f"cast({quote(argument)} as {type_})" for argument, type_ in function.arguments)
+    return f"({names}) as {quote(_code_name(function))}({values})"
 
 
 def _code_name(function: PythonFunction) -> str:

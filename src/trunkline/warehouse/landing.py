@@ -31,6 +31,8 @@ _CLOCKS = {
     "TIMESTAMP": "strftime({value}, '%Y-%m-%d %H:%M:%S.%f')",
     "TIMESTAMP WITH TIME ZONE": "strftime({value} at time zone 'UTC', '%Y-%m-%d %H:%M:%S.%f') || '+00:00'",
 }
+PLACE = "trunkline_place"
+"""Of a row's number in the file that it was landed from."""
 _LAYOUT_ROWS = 2**48  # more than the files of one layout have
 _NO_NUMBER = "cast(null as bigint)"
 _EXAMPLES = 3
@@ -229,6 +231,32 @@ def land_records(engine: DuckDB, columns: Sequence[tuple[str, str]], file: Path,
     _copy(engine, f"select {listed} from {rows}", folder / "records", "")
     _number_files(folder)
     return sorted(folder.glob("*.parquet"))
+
+
+def land_arguments(
+    engine: DuckDB, arguments: Sequence[tuple[str, str]], file: Path, folder: Path
+) -> list[tuple[str, str]]:
+    """The rows of a Parquet file as the arguments of a function; the columns they landed in, `PLACE` the last."""
+    folder.mkdir(parents=True)
+    listed = [f"{_argument(name, type_)} as {load_sql.quote(name)}" for name, type_ in arguments]
+    listed.append(f"file_row_number as {load_sql.quote(PLACE)}")
+    rows = f"read_parquet({literal(str(file))}, file_row_number = true)"
+    _copy(engine, f"select {', '.join(listed)} from {rows}", folder / "records", "")
+    _number_files(folder)
+    (folder / "records").rmdir()
+    return [*((name, record_type(_told(type_))) for name, type_ in arguments), (PLACE, "BIGINT")]
+
+
+def _argument(name: str, type_: str) -> str:
+    value = load_sql.quote(name)
+    if type_.endswith("[]"):
+        return f"cast(to_json({value}) as varchar)"
+    cast = f"cast({value} as {type_})"
+    return _CLOCKS[type_].format(value=cast) if type_ in _CLOCKS else cast
+
+
+def _told(type_: str) -> str:
+    return "JSON" if type_.endswith("[]") else type_
 
 
 def record_type(type_: str) -> str:

@@ -302,6 +302,15 @@ class FunctionHost(Protocol):
         """
         ...
 
+    def try_function(self, function: PythonFunction, call: Callable[..., pa.Array], rows: Path) -> list[Any]:
+        """What `function` would give for the rows of a Parquet file, in their order, if it were made.
+
+        The file has a column for each argument, by name. Runs what `create_function` would make, for this session only:
+        neither the function nor the rows are there afterwards, and what is called so now stays as it is. Several
+        numbers of a row are a list, or JSON text where there are no lists.
+        """
+        ...
+
     def number(self, several: str, place: int) -> str:
         """SQL of the number at `place`, from 0, of what the SQL `several` is: the value of a function that returns
 

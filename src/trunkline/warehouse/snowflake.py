@@ -307,6 +307,26 @@ class Snowflake:
                 imports.append(f"@{stage}/{file.name}")
         self.execute(snowflake_sql.create_function(self.sql(function.relation), function, imports))
 
+    def try_function(self, function: PythonFunction, call: Callable[..., pa.Array], rows: Path) -> list[Any]:
+        """A temporary function over a temporary table, with their files on a temporary stage."""
+        with tempfile.TemporaryDirectory(prefix="trunkline-") as scratch, contextlib.ExitStack() as stack:
+            table, stage = stack.enter_context(self.temporary("table")), stack.enter_context(self.temporary("stage"))
+            self.execute(f"create temporary stage {stage}")
+            for file in function.files:
+                self._put(file, f"@{stage}")
+            imports = [f"@{stage}/{file.name}" for file in function.files]
+            columns = landing.land_arguments(self.engine(), function.arguments, rows, Path(scratch) / "rows")
+            self.execute(snowflake_sql.create_table(table, columns, verb="create temporary table"))
+            self.upload(sorted(Path(scratch, "rows").iterdir()), table, lambda text, done=None: None)
+            name, kinds = f"{table}_function", ", ".join(snowflake_sql.column_type(t) for _, t in function.arguments)
+            made = snowflake_sql.create_function(name, function, imports, "create or replace temporary function")
+            stack.callback(self.execute, f"drop function if exists {name}({kinds})")
+            self.execute(made)
+            types = [(argument, "JSON" if type_.endswith("[]") else type_) for argument, type_ in function.arguments]
+            given = ", ".join(_value(quote(argument), type_) for argument, type_ in types)
+            scored = f"select {name}({given}) from {table} order by {quote(landing.PLACE)}"
+            return [row[0] for row in self.query(scored)]
+
     def number(self, several: str, place: int) -> str:
         """Out of a VARIANT that holds an array."""
         return f"get({several}, {place})::float"

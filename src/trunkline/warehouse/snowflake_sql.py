@@ -160,14 +160,16 @@ def copy_into(table: str, stage: str) -> str:
 # -- functions
 
 
-def create_function(name: str, function: PythonFunction, imports: Sequence[str]) -> str:
+def create_function(
+    name: str, function: PythonFunction, imports: Sequence[str], verb: str = "create or replace function"
+) -> str:
     """CREATE FUNCTION … LANGUAGE PYTHON with the source in it.
 
     https://docs.snowflake.com/en/sql-reference/sql/create-function
     """
     arguments = ", ".join(f"{quote(argument)} {column_type(type_)}" for argument, type_ in function.arguments)
     parts = [
-        f"create or replace function {name}({arguments})",
+        f"{verb} {name}({arguments})",
         f"returns {column_type(function.returns)}",
         "language python",
         "immutable" if function.deterministic else "volatile",

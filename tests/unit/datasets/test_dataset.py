@@ -18,6 +18,7 @@ from trunkline.datasets.manifest import Manifest, read_manifest
 from trunkline.datasets.run import folder
 from trunkline.datasets.sealed import open_sealed
 from trunkline.datasets.vault import sealed_file, vault_key
+from trunkline.datasets.verify import verify
 from trunkline.errors import DatasetError, IntegrityError, UserError
 from trunkline.project.split import by_group, by_time, stratified
 from trunkline.warehouse.duckdb import open_duckdb
@@ -114,7 +115,10 @@ def test_a_forced_build_takes_the_place_of_the_dataset(ctx: StepContext) -> None
     first, second = _build(ctx), _build(ctx)
     assert second.parts["test"].file_digest != first.parts["test"].file_digest  # encrypted anew
     open_sealed(ctx, second, deployment="d", candidate="c", sha256="s")
-    assert len(ctx.ledger.read("datasets")) == 1
+    (row,) = ctx.ledger.read("datasets")
+    assert row["manifest"]["parts"]["test"]["file_digest"] == first.parts["test"].file_digest
+    place, sealed = (where(ctx.state, second.name, second.dataset_id) for where in (folder, sealed_file))
+    assert all(check.ok for check in verify(ctx.warehouse, place, sealed, row["manifest"]))
 
 
 TARGETS: list[tuple[str, dict[str, Any], str, dict[str, int]]] = [

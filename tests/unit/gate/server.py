@@ -29,12 +29,16 @@ def serving(
     *,
     status: int = 200,
     body: bytes | None = None,
+    raw: bytes | None = None,
     hang_up: bool = False,
     delay: float = 0.0,
+    between: float = 0.0,
+    stall: tuple[int, float] = (-1, 0.0),
 ) -> Iterator[Peer]:
     """A server that answers `score` of each row (a number, or the whole answer), or always `status` and `body`, or
 
-    closes the connection.
+    the bytes `raw`, or closes the connection; after `delay` seconds, with `between` seconds between pieces of its
+    answer, and once, at the request of the number that `stall` says, only after so many seconds.
     """
 
     class Handler(BaseHTTPRequestHandler):
@@ -46,7 +50,7 @@ def serving(
             sent = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             peer.rows += sent["rows"]
             peer.times.append(time.perf_counter())
-            time.sleep(delay)
+            time.sleep(stall[1] if len(peer.rows) == stall[0] else delay)
             if hang_up:
                 self.close_connection = True
                 return
@@ -54,11 +58,15 @@ def serving(
             predictions = [one if isinstance(one, dict) else {"score": one} for one in told]
             answer = json.dumps({"predictions": predictions}).encode()
             answer = answer if body is None else body
-            self.send_response(status)
-            self.send_header("content-length", str(len(answer)))
-            self.end_headers()
+            if raw is None:
+                self.send_response(status)
+                self.send_header("content-length", str(len(answer)))
+                self.end_headers()
+            answer = answer if raw is None else raw
             for start in range(0, len(answer), 7):  # in pieces, as a network may deliver it
                 self.wfile.write(answer[start : start + 7])
+                if between:
+                    time.sleep(between)
 
         def log_message(self, *_: object) -> None:
             pass

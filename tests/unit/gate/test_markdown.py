@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
-from trunkline.gate.markdown import code, table
+from trunkline.gate.markdown import code, table, words
 
 HOSTILE = [
     "a|b",
@@ -71,3 +71,32 @@ def test_any_name_stays_in_its_cell(text: str) -> None:
 def test_plain_names_are_shown_as_they_are(text: str) -> None:
     if not set(text) & set("`|\\<>&"):
         assert code(text) == f"`{text}`"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "loses +0.0012, with 95% confidence -0.0014 at least and +0.0038 at most; about 112,710 rows would pass it",
+        "1.20 ms over 1,000 requests of one row",
+        "bootstrap, 400 resamples",
+        "of 2 answers of the dataset's probes 0 failed",
+    ],
+)
+def test_sentences_of_ours_are_shown_as_they_are(text: str) -> None:
+    assert words(text) == text
+
+
+@pytest.mark.parametrize(
+    "text", [*(t for t in HOSTILE if t and t != "'quoted'"), "www.example.invalid", "see GH-12", ":rocket:", "a" * 900]
+)
+def test_what_is_no_sentence_of_ours_is_a_code_span(text: str) -> None:
+    assert words(text).startswith("`")
+
+
+@given(st.text(max_size=80))
+def test_any_sentence_stays_in_its_cell(text: str) -> None:
+    kinds = [token.type for token in parsed(table(["a", "b"], [[words(text), code("next")]], "ll"))]
+    assert kinds.count("td_open") == 2
+    assert not {"html_inline", "html_block", "link_open", "image", "heading_open", "strong_open", "em_open"} & set(
+        kinds
+    )

@@ -1,6 +1,9 @@
-"""Metrics of classes, numbers and quantiles: against scikit-learn, against DeLong, and by simulation."""
+"""Metrics of classes, numbers and quantiles: against scikit-learn, against DeLong, and row by row."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -9,7 +12,7 @@ from sklearn import metrics as theirs
 
 from trunkline.gate import measures, metrics
 from trunkline.gate.evidence import Estimate
-from trunkline.models.measures import hits
+from trunkline.gate.intervals import Measured
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -32,24 +35,17 @@ def numbers(seed: int, n: int) -> tuple[Floats, Floats]:
     return y, y + draw.normal(0, [[10.0], [20.0]], (2, n))
 
 
-def weights(seed: int, n: int) -> Floats:
-    return np.random.default_rng(seed).poisson(1.0, n).astype(np.float64)
+def without_each(measure: Callable[[npt.NDArray[Any], Floats], Measured], y: npt.NDArray[Any], score: Floats) -> Floats:
+    """The jackknife written out: the metric without each row."""
+    return np.array([measure(np.delete(y, row), np.delete(score, row, axis=0)).value for row in range(len(y))])
 
 
 def test_metrics_of_classes_are_scikit_learns() -> None:
     place, (score, _) = classes(0, 900)
-    often = weights(1, 900)
-    chosen = score.argmax(axis=1)
-    assert measures.class_log_loss(place, score)(often) == pytest.approx(
-        theirs.log_loss(place, score, sample_weight=often)
-    )
-    assert metrics.mean_of(hits(place, score))(often) == pytest.approx(
-        theirs.accuracy_score(place, chosen, sample_weight=often)
-    )
-    assert measures.macro_f1(place, score)(often) == pytest.approx(
-        theirs.f1_score(place, chosen, average="macro", sample_weight=often)
-    )
-    area = measures.areas_against_rest(place, [score]).auc[0]
+    assert measures.class_log_loss(place, score).value == pytest.approx(theirs.log_loss(place, score))
+    expected = theirs.f1_score(place, score.argmax(axis=1), average="macro")
+    assert measures.macro_f1(place, score).value == pytest.approx(expected)
+    area = metrics.areas_against_rest(place, [score]).auc[0]
     assert area == pytest.approx(theirs.roc_auc_score(place, score, multi_class="ovr", average="macro"))
 
 
@@ -59,87 +55,66 @@ def test_a_class_that_is_only_chosen_counts_in_f1_as_scikit_learn_has_it() -> No
     place, score = place[there], score[there]
     assert (score.argmax(axis=1) == 0).any()
     expected = theirs.f1_score(place, score.argmax(axis=1), average="macro", zero_division=0)
-    assert measures.macro_f1(place, score)(np.ones(len(place))) == pytest.approx(expected)
+    assert measures.macro_f1(place, score).value == pytest.approx(expected)
+
+
+def test_what_a_row_has_of_a_metric_is_what_it_is_worse_without_it() -> None:
+    place, (score, _) = classes(2, 40, width=6)
+    assert min(np.bincount(place, minlength=6)) < 3  # rows whose class goes with them
+    y, (number, _) = numbers(2, 40)
+    cases: list[tuple[Callable[[Any, Floats], Measured], npt.NDArray[Any], Floats]] = [
+        (measures.macro_f1, place, score),
+        (measures.root_mean_square, y, number),
+        (measures.r2, y, number),
+        (measures.absolute_error, y, number),
+        (measures.class_log_loss, place, score),
+    ]
+    for measure, outcome, scores in cases:
+        found = measure(outcome, scores)
+        expected = 40 * found.value - 39 * without_each(measure, outcome, scores)
+        np.testing.assert_allclose(found.each, expected, rtol=1e-6, atol=1e-9)
 
 
 def test_the_area_of_two_classes_is_delongs() -> None:
     place, scores = classes(5, 500, width=2)
-    ours = measures.areas_against_rest(place, list(scores))
+    ours = metrics.areas_against_rest(place, list(scores))
     delong = metrics.delong(place == 1, scores[:, :, 1])
     np.testing.assert_allclose(ours.auc, delong.auc)
     np.testing.assert_allclose(ours.covariance, delong.covariance)
 
 
-def test_the_interval_of_the_area_holds_what_it_promises() -> None:
-    """True area from many rows; of 300 samples of 200 rows the interval has it in about 95%."""
-    place, scores = classes(0, 100_000)
-    truth = measures.areas_against_rest(place, list(scores))
-    inside = paired = 0
-    for seed in range(1, 301):
-        found = measures.areas_against_rest(*classes(seed, 200))
-        interval, loss = found.estimate(0), found.loss()
-        inside += interval.low <= truth.auc[0] <= interval.high
-        paired += loss.low <= truth.auc[1] - truth.auc[0] <= loss.high
-    assert 0.91 <= inside / 300 <= 0.99
-    assert 0.91 <= paired / 300 <= 0.99
-
-
 def test_perfect_order_has_an_interval() -> None:
     place = np.repeat([0, 1, 2], [30, 40, 50])
-    found = measures.areas_against_rest(place, [np.eye(3)[place]])
-    assert found.estimate(0) == Estimate(1.0, pytest.approx(0.025 ** (1 / 30)), 1.0)
+    found = metrics.areas_against_rest(place, [np.eye(3)[place]])
+    assert found.measured(0).estimate() == Estimate(1.0, pytest.approx(0.025 ** (1 / 30)), 1.0)
 
 
 def test_metrics_of_numbers_are_scikit_learns() -> None:
     y, (score, _) = numbers(0, 700)
-    often = weights(2, 700)
     for ours, reference in (
         (measures.root_mean_square, theirs.root_mean_squared_error),
         (measures.absolute_error, theirs.mean_absolute_error),
         (measures.r2, theirs.r2_score),
     ):
-        assert ours(y, score)(often) == pytest.approx(reference(y, score, sample_weight=often), rel=1e-9)
+        assert ours(y, score).value == pytest.approx(reference(y, score), rel=1e-9)
 
 
 def test_several_outputs_are_one_error() -> None:
     y, score = np.zeros((3, 2)), np.array([[3.0, 4.0], [0.0, 0.0], [0.0, 5.0]])
-    once = np.ones(3)
-    assert measures.root_mean_square(y, score)(once) == pytest.approx((50 / 6) ** 0.5)
-    assert measures.absolute_error(y, score)(once) == pytest.approx(12 / 6)
+    assert measures.root_mean_square(y, score).value == pytest.approx((50 / 6) ** 0.5)
+    assert measures.absolute_error(y, score).value == pytest.approx(12 / 6)
 
 
 def test_quantiles_are_scikit_learns_and_cover_what_they_should() -> None:
     draw = np.random.default_rng(0)
     y = draw.normal(size=4000)
     score = np.tile([-1.2815515655446004, 0.0, 1.2815515655446004], (4000, 1))
-    often = weights(3, 4000)
     expected = np.mean(
-        [
-            theirs.mean_pinball_loss(y, score[:, place], alpha=level, sample_weight=often)
-            for place, level in enumerate(QUANTILES)
-        ]
+        [theirs.mean_pinball_loss(y, score[:, place], alpha=level) for place, level in enumerate(QUANTILES)]
     )
-    assert measures.pinball(y, score, QUANTILES)(often) == pytest.approx(expected)
+    assert measures.pinball(y, score, QUANTILES).value == pytest.approx(expected)
     names = ("q10", "q50", "q90")
     shares = {name: measures.within(y, score, f"coverage_{name}", names).mean() for name in names}
     assert shares == pytest.approx({"q10": 0.1, "q50": 0.5, "q90": 0.9}, abs=0.02)
     inside = measures.within(y, score, "coverage", names).mean()
     assert inside == pytest.approx(shares["q90"] - shares["q10"])
-
-
-def test_the_bootstrap_interval_of_an_error_holds_what_it_promises() -> None:
-    inside = 0
-    for seed in range(100):
-        y, scores = numbers(seed, 150)
-        models = [[measures.root_mean_square(y, score) for score in scores]]
-        (found,) = metrics.bootstrap(np.zeros(150, np.int8), models, resamples=200, seed=seed)
-        loss = found.loss("lower")
-        assert loss.value == pytest.approx(found.value[0] - found.value[1])
-        inside += loss.low <= 10.0 - 20.0 <= loss.high
-    assert inside >= 88
-
-
-def test_a_goal_that_is_a_number_counts_the_distance() -> None:
-    found = metrics.Bootstrap(np.array([0.80, 0.91]), np.array([[0.80, 0.91], [0.82, 0.89]]))
-    assert found.loss(0.9).value == pytest.approx(0.09)
-    assert found.loss(0.9).high == pytest.approx(0.09, abs=1e-3)

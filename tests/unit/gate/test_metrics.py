@@ -1,4 +1,4 @@
-"""The statistics: against definitions written out, against scikit-learn, and by simulation."""
+"""Metrics of a binary target: against definitions written out, against scikit-learn; and the bootstrap."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ from itertools import product
 import numpy as np
 import numpy.typing as npt
 import pytest
-from scipy.stats import norm, rankdata
+from scipy.stats import rankdata
 from sklearn.metrics import average_precision_score, brier_score_loss, log_loss, roc_auc_score
 
-from trunkline.gate import metrics
+from trunkline.gate import measures, metrics
 from trunkline.gate.evidence import Estimate
+from trunkline.gate.intervals import Measured
+from trunkline.models.measures import midranks
 
 Bools = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]
@@ -47,115 +49,76 @@ def test_delong_is_its_definition(seed: int, digits: int | None) -> None:
 @pytest.mark.parametrize(("seed", "digits"), list(product(range(4), [None, 1])))
 def test_metrics_are_scikit_learns(seed: int, digits: int | None) -> None:
     outcome, (score, _) = simulate(seed, 500, digits=digits)
-    weights = np.random.default_rng(seed).integers(0, 4, 500).astype(float)
-    counted = {"sample_weight": weights}
     assert metrics.delong(outcome, score[None]).auc[0] == pytest.approx(roc_auc_score(outcome, score), rel=1e-12)
-    found = [make(outcome, score)(weights) for make in (metrics.average_precision, metrics.log_loss, metrics.brier)]
-    assert found == pytest.approx(
-        [
-            average_precision_score(outcome, score, **counted),
-            log_loss(outcome, score, **counted),
-            brier_score_loss(outcome, score, **counted),
-        ],
-        rel=1e-10,
-    )
+    found = [make(outcome, score).value for make in (measures.average_precision, measures.log_loss, measures.brier)]
+    expected = [make(outcome, score) for make in (average_precision_score, log_loss, brier_score_loss)]
+    assert found == pytest.approx(expected, rel=1e-10)
+
+
+@pytest.mark.parametrize("digits", [None, 1])
+def test_what_a_row_has_of_average_precision_is_what_it_is_worse_without_it(digits: int | None) -> None:
+    outcome, (score, _) = simulate(3, 80, digits=digits)
+    found = measures.average_precision(outcome, score)
+    without = [average_precision_score(np.delete(outcome, row), np.delete(score, row)) for row in range(80)]
+    np.testing.assert_allclose(found.each, 80 * found.value - 79 * np.array(without), rtol=1e-9)
 
 
 def test_log_loss_of_a_certain_mistake_is_finite() -> None:
     outcome, score = np.array([True, False]), np.array([0.0, 0.0])
-    assert metrics.log_loss(outcome, score)(np.ones(2)) == pytest.approx(log_loss(outcome, score))
+    assert measures.log_loss(outcome, score).value == pytest.approx(log_loss(outcome, score))
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_midranks_share_ties(seed: int) -> None:
     values = np.random.default_rng(seed).integers(0, 20, 100).astype(float)
-    np.testing.assert_array_equal(metrics.midranks(values), rankdata(values))
+    np.testing.assert_array_equal(midranks(values), rankdata(values))
 
 
-def within_binomial_band(hits: int, trials: int, level: float) -> bool:
-    """Whether `hits` is what `level` gives in all but one of ten thousand series of `trials`."""
-    return bool(abs(hits - level * trials) <= norm.ppf(1 - 0.5e-4) * np.sqrt(trials * level * (1 - level)))
+def test_what_each_row_has_of_an_area_makes_delongs_covariance() -> None:
+    outcome, scores = simulate(8, 200, digits=1)
+    found = metrics.delong(outcome, scores)
+    np.testing.assert_allclose(found.each.mean(axis=1), found.auc, rtol=1e-12)
+    np.testing.assert_allclose(np.cov(found.each) / 200, found.covariance, rtol=1e-9)
 
 
-def test_delong_intervals_cover() -> None:
-    # Two normals one standard deviation apart have the area Phi(1/sqrt 2).
-    truth, trials = float(norm.cdf(1 / np.sqrt(2))), 400
-    hits = 0
-    for seed in range(trials):
-        draw = np.random.default_rng([1, seed])
-        outcome = np.arange(400) < 100
-        found = metrics.delong(outcome, (outcome + draw.normal(size=400))[None]).estimate(0)
-        hits += found.low <= truth <= found.high
-    assert within_binomial_band(hits, trials, 0.95)
-
-
-def test_the_limits_of_a_paired_loss_cover() -> None:
-    # Model 0 sees the outcome through more noise than model 1; both share the noise of the row.
-    trials, below, above, inside = 400, 0, 0, 0
-    truth = float(norm.cdf(1 / np.sqrt(2 * 1.25)) - norm.cdf(1 / np.sqrt(2 * 1.5)))
-    for seed in range(trials):
-        draw = np.random.default_rng([2, seed])
-        outcome = np.arange(400) < 100
-        seen = outcome + draw.normal(size=400)
-        scores = seen + draw.normal(size=(2, 400)) * np.sqrt([[0.5], [0.25]])
-        loss = metrics.delong(outcome, scores).loss()
-        inside += loss.low <= truth <= loss.high
-        below += truth <= loss.at_most
-        above += truth >= loss.at_least
-    assert within_binomial_band(inside, trials, 0.95)
-    assert within_binomial_band(below, trials, 0.95)
-    assert within_binomial_band(above, trials, 0.95)
-
-
-def test_bootstrap_intervals_cover() -> None:
-    # Scores are Beta(4, 2) where the outcome is 1 and Beta(2, 4) where it is 0: E (s - y)^2 is known for both.
-    beta_mean, beta_square = 4 / 6, 4 * 5 / (6 * 7)
-    truth = 1 - 2 * beta_mean + beta_square  # the same for both classes, by symmetry
-    trials, hits = 300, 0
-    for seed in range(trials):
-        draw = np.random.default_rng([3, seed])
-        outcome = np.arange(400) < 100
-        score = np.where(outcome, draw.beta(4, 2, 400), draw.beta(2, 4, 400))
-        (found,) = metrics.bootstrap(outcome, [[metrics.brier(outcome, score)]], resamples=200, seed=seed)
-        hits += found.estimate(0).low <= truth <= found.estimate(0).high
-    assert within_binomial_band(hits, trials, 0.95)
-
-
-def test_bootstrap_is_stratified_paired_and_repeatable() -> None:
-    outcome, (one, _) = simulate(5, 400, share=0.02)
-    both = [[metrics.brier(outcome, one), metrics.brier(outcome, one)]]
-    first, again = (metrics.bootstrap(outcome, both, resamples=50, seed=7)[0] for _ in range(2))
-    np.testing.assert_array_equal(first.resampled, again.resampled)
-    loss = first.loss("lower")
-    assert (loss.value, loss.low, loss.high) == (0.0, 0.0, 0.0)
-    assert np.ptp(first.resampled[:, 0]) > 0
-    counted = metrics.bootstrap(outcome, [[lambda w: float(w[outcome].sum())]], resamples=50, seed=7)[0]
-    assert set(counted.resampled[:, 0]) == {float(outcome.sum())}
+def areas(outcome: Bools, scores: Floats) -> tuple[Measured, Measured]:
+    found = metrics.delong(outcome, scores)
+    return found.measured(0), found.measured(1)
 
 
 def test_loss_counts_the_worse_as_positive() -> None:
     outcome, scores = simulate(6, 4000)  # model 0 is the less noisy one
-    found = metrics.delong(outcome, scores).loss()
+    one, two = areas(outcome, scores)
+    found, swapped = one.loss(two, "higher"), two.loss(one, "higher")
     assert found.low < found.at_least < found.value < found.at_most < found.high < 0
-    swapped = metrics.delong(outcome, scores[::-1]).loss()
     assert swapped.value == pytest.approx(-found.value)
     assert swapped.low == pytest.approx(-found.high)
-    briers = [[metrics.brier(outcome, score) for score in scores]]
-    assert metrics.bootstrap(outcome, briers, resamples=100, seed=0)[0].loss("lower").value < 0
+    better, worse = (measures.brier(outcome, score) for score in scores)
+    assert better.loss(worse, "lower").value < 0
 
 
 def test_perfect_order_is_not_certainty() -> None:
     outcome = np.arange(50) >= 40
-    best = metrics.delong(outcome, np.linspace(0, 1, 50)[None]).estimate(0)
-    worst = metrics.delong(outcome, np.linspace(1, 0, 50)[None]).estimate(0)
+    best, worst = (one.estimate() for one in areas(outcome, np.array([np.linspace(0, 1, 50), np.linspace(1, 0, 50)])))
     assert (best.value, best.high) == (1.0, 1.0)
     assert best.low == pytest.approx(0.025 ** (1 / 10))
     assert worst == Estimate(0.0, 0.0, pytest.approx(1 - 0.025 ** (1 / 10)))
 
 
-def test_wilson_stays_within_zero_and_one() -> None:
-    # Wilson (1927); numbers as in Newcombe (1998), table I: 81 of 263, and 0 of 20.
-    found = metrics.wilson(81, 263)
-    assert (round(found.low, 4), round(found.high, 4)) == (0.2553, 0.3662)
-    none = metrics.wilson(0, 20)
-    assert (none.low, round(none.high, 4)) == (0.0, 0.1611)
+def test_resamples_keep_a_row_of_each_class_and_are_repeatable() -> None:
+    outcome = np.arange(60) < 2
+    first, again = (np.array(list(metrics.resampled(outcome, 100, 7))) for _ in range(2))
+    np.testing.assert_array_equal(first, again)
+    assert first[:, outcome].sum(axis=1).min() == 1
+    assert len(set(first[:, outcome].sum(axis=1))) > 2  # how many there are is chance too
+    assert first.sum(axis=1).mean() == pytest.approx(60, abs=0.5)
+
+
+def test_a_bootstrap_has_the_limits_of_its_resamples() -> None:
+    drawn = np.random.default_rng(0).normal([0.8, 0.9], 0.01, (400, 2))
+    found = metrics.Bootstrap(np.array([0.8, 0.9]), drawn)
+    assert found.estimate(0).low == pytest.approx(0.78, abs=0.003)
+    loss = found.loss("higher")
+    assert loss.value == pytest.approx(0.1)
+    assert loss.low < loss.at_least < loss.value < loss.at_most < loss.high
+    assert loss.at_most == pytest.approx(0.1 + 1.645 * 0.01 * 2**0.5, abs=0.004)

@@ -1,7 +1,8 @@
-"""HTTP answers against offline scores."""
+"""HTTP answers, and the warehouse's scores, against offline scores."""
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from trunkline.gate.evidence import CounterExample
@@ -11,22 +12,39 @@ ROWS = [{"distance": i} for i in range(4)]
 
 
 def test_equal_answers_do_not_differ() -> None:
-    found = compare(ROWS, [0.1, 0.2, 0.3, 0.4], [0.1, 0.2 + 9e-7, 0.3, 0.4])
+    found = compare(ROWS, [0.1, 0.2, 0.3, 0.4], {"http": [0.1, 0.2 + 9e-7, 0.3, 0.4]})
     assert (found.rows, found.differ, found.example) == (4, 0, None)
     assert found.largest == pytest.approx(9e-7)
 
 
 def test_the_first_difference_is_the_example() -> None:
-    found = compare(ROWS, [0.1, 0.2, 0.3, 0.4], [0.1, 0.21, 0.3, 0.5])
+    found = compare(ROWS, [0.1, 0.2, 0.3, 0.4], {"http": [0.1, 0.21, 0.3, 0.5]})
     assert (found.differ, found.largest) == (2, pytest.approx(0.1))
     assert found.example == CounterExample({"distance": 1}, 0.2, 0.21)
 
 
 def test_no_number_differs_from_every_number() -> None:
     nan = float("nan")
-    assert compare(ROWS, [nan, nan, 0.3, 0.4], [nan, 0.2, float("inf"), 0.4]).differ == 3
+    assert compare(ROWS, [nan, nan, 0.3, 0.4], {"http": [nan, 0.2, float("inf"), 0.4]}).differ == 3
 
 
 def test_one_answer_a_row() -> None:
     with pytest.raises(ValueError, match="shorter"):
-        compare(ROWS, [0.1, 0.2, 0.3, 0.4], [0.1, 0.2, 0.3])
+        compare(ROWS, [0.1, 0.2, 0.3, 0.4], {"http": [0.1, 0.2, 0.3]})
+
+
+def test_one_way_that_differs_is_enough() -> None:
+    offline = [0.1, 0.2, 0.3, 0.4]
+    found = compare(ROWS, offline, {"http": offline, "warehouse": [0.1, 0.2, 0.35, 0.4]}, left_out="")
+    assert (found.differ, found.ways) == (1, ("http", "warehouse"))
+    assert found.example == CounterExample({"distance": 2}, 0.3, 0.3, 0.35)
+
+
+def test_numbers_differ_by_a_share_of_their_size() -> None:
+    offline = np.array([[1e6, 2.0], [2e6, 3.0]])
+    near, far = offline * (1 + 1e-6), offline * (1 + 1e-4)
+    rows = ROWS[:2]
+    assert compare(rows, offline, {"warehouse": near}, probabilities=False).differ == 0
+    found = compare(rows, offline, {"warehouse": far}, probabilities=False)
+    assert found.differ == 2
+    assert found.example == CounterExample({"distance": 0}, (1e6, 2.0), None, tuple(far[0]))

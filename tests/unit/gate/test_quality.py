@@ -10,14 +10,15 @@ from sklearn.metrics import roc_auc_score
 from tests.unit.gate.test_metrics import simulate
 from trunkline.errors import DatasetError, EngineError
 from trunkline.gate.calibration import calibrate
-from trunkline.gate.quality import MOST_VALUES, SliceColumn, measure_quality
+from trunkline.gate.quality import measure_quality
+from trunkline.gate.slices import MOST_VALUES, SliceColumn
 
 Bools = npt.NDArray[np.bool_]
 
 
 def test_every_metric_has_an_interval_and_a_loss() -> None:
     outcome, (candidate, champion) = simulate(1, 2000)
-    quality = measure_quality(outcome, candidate, champion, {}, resamples=50)
+    quality = measure_quality(outcome, candidate, champion, {})
     assert [metric.name for metric in quality.metrics] == ["roc_auc", "average_precision", "log_loss", "brier"]
     assert (quality.rows, quality.positives) == (2000, int(outcome.sum()))
     for metric in quality.metrics:
@@ -31,7 +32,7 @@ def test_every_metric_has_an_interval_and_a_loss() -> None:
 
 def test_without_a_champion_there_is_no_loss() -> None:
     outcome, (candidate, _) = simulate(1, 500)
-    quality = measure_quality(outcome, candidate, None, {}, resamples=20)
+    quality = measure_quality(outcome, candidate, None, {})
     assert all(metric.champion is None and metric.loss is None for metric in quality.metrics)
 
 
@@ -39,7 +40,7 @@ def test_slices_are_what_their_rows_show() -> None:
     outcome, (candidate, champion) = simulate(2, 3000)
     codes = np.random.default_rng(0).choice(4, 3000, p=[0.5, 0.3, 0.195, 0.005])
     column = SliceColumn(codes, ("UA", None, "AA", "HA"))
-    found = measure_quality(outcome, candidate, champion, {"carrier": column}, resamples=20).slices
+    found = measure_quality(outcome, candidate, champion, {"carrier": column}).slices
     assert [(each.value, each.rows) for each in found] == [
         (label, int((codes == code).sum())) for code, label in enumerate(column.labels)
     ]
@@ -55,7 +56,7 @@ def test_rare_values_are_shown_together() -> None:
     outcome, (candidate, _) = simulate(3, 4000)
     codes = np.minimum(np.random.default_rng(0).geometric(0.05, 4000), 100) - 1
     column = SliceColumn(codes, tuple(map(str, range(100))))
-    found = measure_quality(outcome, candidate, None, {"tail": column}, resamples=20).slices
+    found = measure_quality(outcome, candidate, None, {"tail": column}).slices
     assert len(found) == MOST_VALUES + 1
     assert found[-1].others == len(set(codes)) - MOST_VALUES
     assert sum(each.rows for each in found) == 4000

@@ -11,7 +11,8 @@ from tests.unit.gate.test_report import EVIDENCE, POLICY, QUALITY, REPORT
 from trunkline.datasets.sealed import Shown, Standing
 from trunkline.gate.evidence import Estimate
 from trunkline.gate.release import WITHHELD, release
-from trunkline.gate.report import Looks, to_json, to_markdown
+from trunkline.gate.report import Looks, to_json
+from trunkline.gate.report_markdown import to_markdown
 from trunkline.gate.verdict import judge
 
 VERDICT = judge(EVIDENCE, POLICY)

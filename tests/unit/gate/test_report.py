@@ -1,4 +1,4 @@
-"""The report's text is pinned in tests/golden/gate; `TRUNKLINE_GOLDEN=write` writes it anew."""
+"""The report's text and schema are pinned; `TRUNKLINE_GOLDEN=write` writes them anew."""
 
 from __future__ import annotations
 
@@ -7,26 +7,38 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
+import jsonschema
 import msgspec
 import pytest
 from markdown_it import MarkdownIt
 
 from tests.unit.gate.test_markdown import HOSTILE
+from trunkline.gate import report as report_module
 from trunkline.gate.evidence import (
     Calibration,
     CalibrationBin,
     CounterExample,
+    Curve,
     Estimate,
     Evidence,
     Latency,
+    Leakage,
     Loss,
+    Memory,
     MetricEvidence,
+    Own,
     Parity,
+    Provenance,
     Quality,
+    Sign,
     SliceEvidence,
+    SliceTest,
 )
 from trunkline.gate.policy import GatePolicy
-from trunkline.gate.report import Identity, Phase, Report, to_json, to_markdown
+from trunkline.gate.report import Earlier, Identity, Looks, Phase, Report, json_schema, read, to_json
+from trunkline.gate.report_files import write
+from trunkline.gate.report_html import to_html
+from trunkline.gate.report_markdown import to_markdown
 from trunkline.gate.verdict import judge
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "gate"
@@ -80,9 +92,51 @@ FIRST = replace(
     verdict=judge(Evidence(QUALITY), GatePolicy()),
     provenance={},
 )
+SIGN = Sign("adversarial", "warn", "train and validation are told apart by `time_hour`", "time_hour", 0.93, 0.8)
+CURVES = tuple(
+    Curve(kind, model, (0.0, 0.5, 1.0), (0.0, 0.5 + up, 1.0))
+    for kind in ("roc", "precision_recall", "residuals", "deciles")
+    for model, up in (("candidate", 0.3), ("champion", 0.2))
+)
+SERVED = replace(
+    EVIDENCE.latency,
+    rate=800.0,
+    quantiles_ms=(*(0.3 + place / 100 for place in range(99)), 7.9),
+    single_ms={"p50": 0.4, "p95": 0.6, "p99": 1.1},
+    single_requests=500,
+    cold_start_s=1.25,
+    memory=Memory(110.0, 120.0, 150.0, 1),
+    others_cores=0.4,
+    rounds=8,
+)
+RICH = replace(
+    REPORT,
+    evidence=Evidence(
+        replace(
+            QUALITY,
+            slices=(replace(QUALITY.slices[0], p=0.012), *QUALITY.slices[1:]),
+            slice_tests=(SliceTest("carrier", 3, 3, 1, 0.0012, 9_000, 0.012, 40),),
+            curves=CURVES,
+            calibration=replace(QUALITY.calibration, beyond_chance=Estimate(0.01, 0.006, 0.014)),
+        ),
+        replace(SERVED, slower={"p50": Own(1.03, 0.99, 1.08), "p99": Own(1.1)}),
+        replace(SERVED, single_ms={"p50": 0.39, "p95": 0.58, "p99": 1.0}),
+        EVIDENCE.parity,
+        Leakage((SIGN, Sign("duplicates", "ok", "no row stands in two parts")), 54_021, 0, 3),
+        Provenance({"git commit": "1f0c2d9", "dataset": "d-7f3a"}, ("lock file",), 4_512_331),
+    ),
+    looks=Looks(7, 100, False),
+    earlier=(
+        Earlier("models:/delay/6", False, "2026-11-01T10:00:00+00:00", {"roc_auc": (0.76, 0.754, 0.766)}),
+        Earlier("models:/delay/7", True, "2026-11-08T10:00:00+00:00", {"roc_auc": (0.7724, 0.7667, 0.778)}),
+    ),
+)
+SHIPPED = Path(report_module.__file__).with_name("schema.json")
 
 
-@pytest.mark.parametrize(("name", "report"), [("report.md", REPORT), ("first.md", FIRST)])
+@pytest.mark.parametrize(
+    ("name", "report"), [("report.md", REPORT), ("first.md", FIRST), ("rich.md", RICH)], ids=["report", "first", "rich"]
+)
 def test_markdown_is_as_pinned(name: str, report: Report) -> None:
     text = to_markdown(report)
     if os.environ.get("TRUNKLINE_GOLDEN") == "write":
@@ -92,12 +146,31 @@ def test_markdown_is_as_pinned(name: str, report: Report) -> None:
 
 def test_json_holds_everything() -> None:
     data = json.loads(json.dumps(to_json(REPORT), allow_nan=False))
-    assert (data["schema"], data["passed"]) == ("trunkline.gate/1", False)
-    assert [rule["status"] for rule in data["verdict"]["rules"]] == ["pass", "undecided", "pass", "fail"]
+    assert (data["schema"], data["passed"]) == ("trunkline.gate/2", False)
+    assert [rule["status"] for rule in data["verdict"]["rules"]][:4] == ["pass", "undecided", "pass", "fail"]
     assert data["evidence"]["quality"]["metrics"][0]["loss"]["at_most"] == 0.0038
     assert data["evidence"]["parity"]["example"]["row"] == {"carrier": "UA", "distance": None}
     assert data["candidate"] == {"reference": "models:/delay/8", "sha256": "c0ffee" * 10 + "beef"}
     assert data["phases"][0] == {"name": "score candidate", "seconds": 1.204}
+
+
+def test_the_shipped_schema_is_that_of_the_records() -> None:
+    written = json.dumps(json_schema(), indent=1, ensure_ascii=False) + "\n"
+    if os.environ.get("TRUNKLINE_GOLDEN") == "write":
+        SHIPPED.write_text(written, "utf-8")
+    assert written == SHIPPED.read_text("utf-8")
+
+
+@pytest.mark.parametrize("report", [REPORT, FIRST, RICH], ids=["report", "first", "rich"])
+def test_a_report_fits_the_schema_and_is_read_again_as_it_was(report: Report) -> None:
+    data = json.dumps(to_json(report), allow_nan=False)
+    schema = json.loads(SHIPPED.read_text("utf-8"))
+    jsonschema.Draft202012Validator.check_schema(schema)
+    jsonschema.Draft202012Validator(schema).validate(json.loads(data))
+    again = read(data.encode())
+    assert again == report
+    assert to_markdown(again) == to_markdown(report)
+    assert to_html(again) == to_html(report)
 
 
 def test_numbers_that_are_not_finite_are_null_in_json() -> None:
@@ -109,34 +182,85 @@ def test_numbers_that_are_not_finite_are_null_in_json() -> None:
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_hostile_text_changes_no_structure(text: str) -> None:
-    slices = (replace(QUALITY.slices[0], column=text, value=text),)
-    parity = Parity(1, 1, 0.5, 1e-6, CounterExample({text: text}, 0.1, 0.6))
-    hostile = replace(
-        REPORT,
-        deployment=text,
-        candidate=Identity(text, text),
-        champion=Identity(text, text),
-        evidence=replace(EVIDENCE, quality=replace(QUALITY, slices=slices), parity=parity),
-        verdict=replace(REPORT.verdict, rules=tuple(replace(r, name=text) for r in REPORT.verdict.rules)),
-        provenance={text: text},
+    assert _structure(named(RICH, text)) == _structure(named(RICH, "plain"))
+
+
+def test_one_line_finds_the_comment_again() -> None:
+    assert to_markdown(REPORT).splitlines()[0] == "<!-- trunkline:gate:delay -->"
+    for name in ("a-->b", "", "a b", "a\nb", "delay -->"):
+        with pytest.raises(ValueError, match="no deployment is called"):
+            to_markdown(replace(REPORT, deployment=name))
+
+
+def test_a_long_report_fits_a_comment() -> None:
+    """Slices go first, those that lose least; then rows of other tables. Rules that do not pass stay longest."""
+    many = tuple(
+        replace(QUALITY.slices[0], value=f"{'v' * 60}{place}", loss=replace(LOSS, at_least=place / 1e4))
+        for place in range(600)
     )
-    assert _structure(hostile) == _structure(_named(hostile, "plain"))
+    text = to_markdown(replace(REPORT, evidence=replace(EVIDENCE, quality=replace(QUALITY, slices=many))))
+    assert len(text.encode()) < 65_536
+    assert "Left out for want of room: 400 slices, those that lose least." in text
+    assert ("v599`" in text, "v400`" in text, "v399`" in text) == (True, True, False)
+    rules = tuple(
+        replace(rule, name=f"metrics.{'x' * 80}", why="`" * 900, status=status)
+        for status in ("pass", "fail")
+        for rule in REPORT.verdict.rules * 30
+    )
+    text = to_markdown(named(replace(REPORT, verdict=replace(REPORT.verdict, rules=rules)), "\u202e" * 500))
+    assert len(text.encode()) < 65_536
+    assert "✗ **fail**" in text
+    assert "### Where the time went" in text
 
 
-def _named(report: Report, name: str) -> Report:
-    parity = Parity(1, 1, 0.5, 1e-6, CounterExample({name: name}, 0.1, 0.6))
-    slices = (replace(QUALITY.slices[0], column=name, value=name),)
+def test_what_is_written_can_be_read(tmp_path: Path) -> None:
+    """Of thousands of slices the JSON has those that lose most, rather than be more than `read` takes."""
+    slices = tuple(
+        replace(QUALITY.slices[0], value=f"{'v' * 600}{place}", loss=replace(LOSS, at_least=place / 1e4))
+        for place in range(1500)
+    )
+    large = replace(RICH, evidence=replace(RICH.evidence, quality=replace(QUALITY, slices=slices)))
+    files = write(large, tmp_path)
+    again = read(files.json.read_bytes())
+    assert [found.value[600:] for found in again.evidence.quality.slices if found.value][:2] == ["1499", "1498"]
+    assert len(again.evidence.quality.slices) == 500
+    assert again.verdict == large.verdict
+    assert files.html.stat().st_size < 500_000
+
+
+def named(report: Report, name: str) -> Report:
+    """`report` with `name` wherever text may come from a stranger."""
+    evidence, quality = report.evidence, report.evidence.quality
+    example = CounterExample({name: name}, 0.1, 0.6)
+    sign = replace(SIGN, probe=name, outcome=name, text=f"see `{name}` and {name}", column=name)
+    listed = replace(
+        quality,
+        metrics=tuple(replace(found, name=name, method=name) for found in quality.metrics),
+        slices=(replace(QUALITY.slices[0], column=name, value=name), replace(QUALITY.slices[2], note=name)),
+        curves=tuple(replace(curve, label=name) for curve in quality.curves),
+        sliced_by=name,
+    )
     return replace(
         report,
-        deployment=name,
         candidate=Identity(name, name),
         champion=Identity(name, name),
-        evidence=replace(EVIDENCE, quality=replace(QUALITY, slices=slices), parity=parity),
-        verdict=replace(report.verdict, rules=tuple(replace(r, name=name) for r in report.verdict.rules)),
+        evidence=replace(
+            evidence,
+            quality=listed,
+            parity=Parity(1, 1, 0.5, 1e-6, example, left_out=name or "nothing"),
+            leakage=Leakage((sign,), 10, 0),
+            provenance=Provenance({name: name}, (name,), 5),
+        ),
+        verdict=replace(report.verdict, rules=tuple(replace(r, name=name, why=name) for r in report.verdict.rules)),
         provenance={name: name},
+        phases=(Phase(name, 1.0),),
+        looks=Looks(80, 100, True, (name,)),
+        earlier=(Earlier(name, True, name, {name: (0.5, 0.4, 0.6)}),),
     )
 
 
 def _structure(report: Report) -> list[str]:
     tokens = MarkdownIt("commonmark", {"html": True}).enable("table").parse(to_markdown(report))
-    return [leaf.type for token in tokens for leaf in (token, *(token.children or ()))]
+    kinds = [leaf.type for token in tokens for leaf in (token, *(token.children or ()))]
+    # A sentence is a code span where it holds a mark with a meaning, else plain text: either is one cell.
+    return [kind for kind in kinds if kind not in ("code_inline", "text")]

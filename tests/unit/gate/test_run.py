@@ -16,15 +16,16 @@ import pytest
 
 from tests.unit.gate.server import Row, serving
 from trunkline.errors import EngineError
+from trunkline.gate.evidence import Leakage, Provenance
 from trunkline.gate.latency import Load
 from trunkline.gate.policy import GatePolicy
-from trunkline.gate.run import Contender, GateRequest, ServerUrls, run
+from trunkline.gate.run import Contender, Elsewhere, GateRequest, Server, Servers, run
 
-QUICK = Load(requests=50, warmup=5, connections=2, seconds=0.05)
+QUICK = Load(requests=50, warmup=5, connections=2, seconds=0.05, longest=0.1)
 
 
-def table(rows: int = 600) -> pa.Table:
-    draw = np.random.default_rng(0)
+def table(rows: int = 600, seed: int = 0) -> pa.Table:
+    draw = np.random.default_rng(seed)
     late = draw.random(rows) < 0.3
     return pa.table(
         {
@@ -61,16 +62,17 @@ def contender(version: int, *columns: str) -> Contender:
 
 BOTH = contender(8, "distance", "wind")
 ONE = contender(7, "distance")
+PROBE = table(20, seed=1)
 
 
 @contextmanager
-def servers(answer: Callable[[Row], float], champion: Callable[[Row], float] | None = None) -> Iterator[ServerUrls]:
+def servers(answer: Callable[[Row], float], champion: Callable[[Row], float] | None = None) -> Iterator[Servers]:
     with serving(answer) as first:
         if champion is None:
-            yield ServerUrls(first.url)
+            yield Servers(Server(first.url))
             return
         with serving(champion) as second:
-            yield ServerUrls(first.url, second.url)
+            yield Servers(Server(first.url), Server(second.url))
 
 
 def request_for(tmp_path: Path, **changes: object) -> GateRequest:
@@ -79,19 +81,20 @@ def request_for(tmp_path: Path, **changes: object) -> GateRequest:
         candidate=BOTH,
         champion=ONE,
         table=table(),
+        probe=PROBE,
+        offline=BOTH.scorer.score(PROBE),
         target="late",
         policy=msgspec.convert(
             {
                 "metrics": {"roc_auc": {"at_least": 0.6, "may_lose": 0.02}},
                 "slices": ["carrier"],
-                "latency": {"p99_ms": 5000},
+                "latency": {"p50_ms": 5000},
             },
             GatePolicy,
         ),
         directory=tmp_path / "looks" / "1",
         servers=lambda: servers(Linear(("distance", "wind")).answer, Linear(("distance",)).answer),
         load=QUICK,
-        rows_sent=20,
         provenance={"dataset": "d-1"},
     )
     return replace(request, **changes)  # type: ignore[arg-type]
@@ -104,7 +107,7 @@ def test_a_better_candidate_passes(tmp_path: Path) -> None:
     assert [rule.name for rule in result.verdict.rules] == [
         "metrics.roc_auc.at_least",
         "metrics.roc_auc.may_lose",
-        "latency.p99_ms",
+        "latency.p50_ms",
         "parity",
     ]
     assert told == [phase.name for phase in result.report.phases]
@@ -114,9 +117,9 @@ def test_a_better_candidate_passes(tmp_path: Path) -> None:
     assert (evidence.parity.rows, evidence.parity.differ) == (20, 0)
     assert evidence.champion_latency is not None
     assert {each.value for each in evidence.quality.slices} == {"UA", "AA"}
-    assert result.markdown.read_text("utf-8").startswith("## Gate of `delay`\n\n**The gate passes.**")
+    assert "## Gate of `delay`\n\n✅ **The gate passes.**" in result.markdown.read_text("utf-8")
     assert json.loads(result.json.read_text("utf-8"))["passed"] is True
-    assert {path.name for path in (tmp_path / "looks" / "1").iterdir()} == {"report.md", "gate.json"}
+    assert {path.name for path in (tmp_path / "looks" / "1").iterdir()} == {"report.md", "report.html", "gate.json"}
 
 
 def test_a_worse_candidate_does_not(tmp_path: Path) -> None:
@@ -125,7 +128,7 @@ def test_a_worse_candidate_does_not(tmp_path: Path) -> None:
     assert [(rule.name, rule.status) for rule in verdict.rules] == [
         ("metrics.roc_auc.at_least", "pass"),
         ("metrics.roc_auc.may_lose", "fail"),
-        ("latency.p99_ms", "undecided"),
+        ("latency.p50_ms", "undecided"),
     ]
 
 
@@ -152,10 +155,10 @@ def test_servers_are_stopped_when_one_fails(tmp_path: Path) -> None:
     stopped = []
 
     @contextmanager
-    def failing() -> Iterator[ServerUrls]:
+    def failing() -> Iterator[Servers]:
         try:
             with serving(status=500) as peer:
-                yield ServerUrls(peer.url)
+                yield Servers(Server(peer.url))
         finally:
             stopped.append(True)
 
@@ -163,3 +166,62 @@ def test_servers_are_stopped_when_one_fails(tmp_path: Path) -> None:
         run(request_for(tmp_path, servers=failing))
     assert stopped
     assert not (tmp_path / "looks").exists()
+
+
+def test_neither_servers_nor_warehouse_are_given_a_sealed_row(tmp_path: Path) -> None:
+    sealed = table()
+    open_rows = {tuple(row.values()) for row in PROBE.select(["distance", "wind"]).to_pylist()}
+    sent: list[tuple[object, ...]] = []
+
+    def answer(row: Row) -> float:
+        sent.append(tuple(row.values()))
+        return BOTH.scorer.answer(row)  # type: ignore[attr-defined,no-any-return]
+
+    def score(rows: pa.Table) -> npt.NDArray[np.float64]:
+        sent.extend(tuple(row.values()) for row in rows.select(["distance", "wind"]).to_pylist())
+        return BOTH.scorer.score(rows)
+
+    elsewhere = Elsewhere(score)
+    request = request_for(tmp_path, champion=None, servers=lambda: servers(answer), table=sealed, elsewhere=elsewhere)
+    assert run(request).passed
+    assert {*sent} == open_rows
+    assert open_rows.isdisjoint(tuple(row.values()) for row in sealed.select(["distance", "wind"]).to_pylist())
+
+
+def test_a_warehouse_that_scores_otherwise_does_not_pass(tmp_path: Path) -> None:
+    def score(rows: pa.Table) -> npt.NDArray[np.float64]:
+        found = BOTH.scorer.score(rows)
+        found[7] += 0.25
+        return found
+
+    result = run(request_for(tmp_path, elsewhere=Elsewhere(score)))
+    assert {rule.name: rule.status for rule in result.verdict.rules}["parity"] == "fail"
+    assert result.report.evidence.parity is not None
+    example = result.report.evidence.parity.example
+    assert example is not None
+    assert example.warehouse == pytest.approx(example.offline + 0.25)  # type: ignore[operator]
+    assert example.http == pytest.approx(example.offline)
+    assert example.row == PROBE.select(["distance", "wind"]).to_pylist()[7]
+    assert repr(example.row["distance"]) in result.markdown.read_text("utf-8")
+
+
+def test_what_the_warehouse_cannot_run_is_said(tmp_path: Path) -> None:
+    result = run(request_for(tmp_path, elsewhere=Elsewhere(left_out="the model takes images (photo)")))
+    assert result.passed
+    assert result.report.evidence.parity is not None
+    assert result.report.evidence.parity.ways == ("http",)
+    assert "the model takes images (photo)" in result.markdown.read_text("utf-8")
+
+
+def test_leakage_and_origin_are_evidence(tmp_path: Path) -> None:
+    asked: list[int] = []
+
+    def leakage(sealed: pa.Table) -> Leakage:
+        asked.append(len(sealed))
+        return Leakage(keys=len(sealed), seen=3)
+
+    origin = Provenance({"git commit": "abc"}, ("snapshot",), 12_345)
+    result = run(request_for(tmp_path, servers=None, leakage=leakage, origin=origin))
+    assert asked == [600]
+    assert {rule.name: rule.status for rule in result.verdict.rules}["leakage.keys"] == "fail"
+    assert result.report.evidence.provenance == origin

@@ -22,10 +22,12 @@ from trunkline.gate.latency import Load
 from trunkline.gate.metrics import Bootstrap
 from trunkline.gate.numbers import shown, signed
 from trunkline.gate.policy import GatePolicy, goals, goodness
-from trunkline.gate.quality import MOST_VALUES, OwnMetric, SliceColumn, Standard, measure_quality
+from trunkline.gate.quality import OwnMetric, Standard, measure_quality
 from trunkline.gate.release import WITHHELD
-from trunkline.gate.report import to_json, to_markdown
-from trunkline.gate.run import Contender, GateRequest, ServerUrls, run
+from trunkline.gate.report import to_json
+from trunkline.gate.report_markdown import to_markdown
+from trunkline.gate.run import Contender, GateRequest, Server, Servers, run
+from trunkline.gate.slices import MOST_VALUES, SliceColumn
 from trunkline.gate.subject import aligned, common
 from trunkline.models.answer import answer
 from trunkline.models.task import Task
@@ -54,6 +56,7 @@ def table(rows: int = 500) -> pa.Table:
 
 
 ROWS = table()
+PROBE = ROWS.slice(0, 20)
 
 
 @dataclass(frozen=True)
@@ -95,11 +98,12 @@ def request_for(tmp_path: Path, task: Task, rules: dict[str, Any], **changes: An
         candidate=contender(2, task),
         champion=contender(1, task, noise=0.5),
         table=ROWS,
+        probe=PROBE,
+        offline=contender(2, task).scorer.score(PROBE),
         target=TARGETS[task.kind],
         policy=policy,
         directory=tmp_path / "look",
         load=QUICK,
-        rows_sent=20,
     )
     return replace(request, **changes)
 
@@ -135,7 +139,7 @@ def test_the_servers_answers_are_compared_number_by_number(tmp_path: Path, task:
         @contextmanager
         def servers() -> Any:
             with serving(told) as peer:
-                yield ServerUrls(peer.url)
+                yield Servers(Server(peer.url))
 
         return run(request_for(tmp_path, task, {}, champion=None, servers=servers)).report
 
@@ -190,7 +194,7 @@ def test_quantiles_are_reported_with_what_they_cover(tmp_path: Path) -> None:
         assert metric is not None
         assert metric.candidate == found.rate
         assert metric.goal == found.mean_score
-    assert "Outcomes at or below each quantile" in to_markdown(report)
+    assert "the share of outcomes at or below each quantile" in to_markdown(report)
 
 
 def test_slices_of_many_values_and_their_rest() -> None:
@@ -199,7 +203,7 @@ def test_slices_of_many_values_and_their_rest() -> None:
     codes = np.minimum(draw.geometric(0.05, 4000), 100) - 1
     column = SliceColumn(codes, tuple(map(str, range(100))))
     score = y + draw.normal(size=4000)
-    found = measure_quality(y, score, None, {"tail": column}, by=Standard(VALUE), resamples=30).slices
+    found = measure_quality(y, score, None, {"tail": column}, by=Standard(VALUE)).slices
     assert len(found) == MOST_VALUES + 1
     assert sum(each.rows for each in found) == 4000
     first = codes == int(found[0].value or -1)

@@ -104,6 +104,27 @@ def test_a_true_loss_of_just_the_bound_rarely_passes() -> None:
         seen = outcome + draw.normal(size=1000)
         scores = seen + draw.normal(size=(2, 1000)) * np.sqrt([[0.5], [0.25]])
         bound = 0.7364554 - 0.7181486  # Phi(1/sqrt 2.5) - Phi(1/sqrt 3)
-        measured = evidence(delong(outcome, scores).loss())
+        areas = delong(outcome, scores)
+        measured = evidence(areas.measured(0).loss(areas.measured(1), "higher"))
         passed += judge(measured, msgspec.convert({"metrics": {"roc_auc": {"may_lose": bound}}}, GatePolicy)).passed
     assert passed <= 29
+
+
+ECE_CASES = [
+    (None, None, "undecided", "no probability"),
+    (0.001, 0.018, "pass", "0.0180 at most"),
+    (0.021, 0.05, "fail", "0.0210 at least"),
+    (0.001, 0.03, "undecided", "rows would pass it"),
+]
+
+
+@pytest.mark.parametrize(("least", "most", "status", "words"), ECE_CASES)
+def test_calibration_is_judged_by_its_limits(least: float | None, most: float | None, status: str, words: str) -> None:
+    told = Estimate(0.01, 0.0, 0.05) if least is not None else None
+    measured = evidence(None)
+    calibration = Calibration((), 0.01, beyond_chance=told, at_least=least, at_most=most)
+    quality = replace(measured.quality, calibration=calibration)
+    rules = {"calibration": {"ece_at_most": 0.02}}
+    rule, *_ = judge(replace(measured, quality=quality), msgspec.convert(rules, GatePolicy)).rules
+    assert (rule.name, rule.status) == ("calibration.ece_at_most", status)
+    assert words in rule.why

@@ -13,6 +13,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 from onnx import TensorProto, helper
+from safetensors.numpy import load, save
 
 from tests.unit.models.test_bundle import ENCODER, SIGNATURE, TABLE, model
 from trunkline.errors import EngineError, IntegrityError
@@ -155,9 +156,6 @@ def tensors(**changed: object) -> bytes:
 def test_a_good_file_of_tensors_is_taken() -> None:
     check_tensors(tensors())
     check_tensors(tensors(__metadata__={"by": "hand"}))
-    pytest.importorskip("safetensors")
-    from safetensors.numpy import load, save
-
     assert sorted(load(tensors())) == ["bias", "weight"]
     kinds = ("bool", "uint8", "float16", "int16", "float32", "int64", "float64")
     check_tensors(save({kind: np.ones((2, 3), kind) for kind in kinds}))

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from filelock import FileLock, Timeout
 
-from trunkline.project.lock import locked
+from trunkline.project.lock import locked, locked_now
 
 HOLDER = """
 import sys, time
@@ -76,3 +76,13 @@ def test_without_flock_filelock_does_it(tmp_path: Path, monkeypatch: pytest.Monk
 def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError), locked(tmp_path / "nowhere" / "lock", 1):
         pass
+
+
+def test_who_comes_second_is_told_and_what_times_out_within_is_no_such_thing(tmp_path: Path) -> None:
+    file = tmp_path / "lock"
+    with locked_now(file) as first, locked_now(file) as second:
+        assert (first, second) == (True, False)
+    with pytest.raises(TimeoutError, match="a server"), locked_now(file):
+        raise TimeoutError("a server")
+    with locked_now(file) as after:
+        assert after

@@ -19,8 +19,10 @@ from trunkline.models.runtime import Scorer
 from trunkline.models.task import Task
 from trunkline.models.torch import open_module
 from trunkline.project import python
-from trunkline.training.protocol import Exports
+from trunkline.training.calibration import CalibratedModel
+from trunkline.training.protocol import Exports, FitContext
 from trunkline.training.run import TrainSpec, train
+from trunkline.training.search.objectives import measure
 
 NET = '''
 import torch
@@ -320,6 +322,21 @@ def test_a_training_keeps_it_in_a_bundle(project: Path, told: Any, tmp_path: Pat
     }  # fmt: skip
     found = Scorer(bundle, root=project).score_matrix(data.validation.x)
     np.testing.assert_allclose(found, model.predict(data.validation.x), rtol=1e-6)
+
+
+def test_it_is_weighed_by_its_files(told: Any) -> None:
+    data, model, files = told
+    ended = measure(model.settings, data, ("size_kb", "latency_us"), FitContext(seed=3))
+    _, size, latency = ended.values
+    assert size == sum(map(len, files.values())) / 1000
+    assert latency > 0
+
+
+def test_it_cannot_be_calibrated(told: Any) -> None:
+    _, model, _ = told
+    with pytest.raises(TrainingError, match="is calibrated in its ONNX graph, and this one has none") as caught:
+        CalibratedModel(model, ()).to_onnx()
+    assert "leave `calibrate` out" in str(caught.value)
 
 
 def changed(name: str) -> Callable[[Path], None]:

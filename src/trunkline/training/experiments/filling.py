@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from typing import Any
 
 from trunkline.training.experiments.cells import Cell, Store, fit
@@ -27,7 +27,7 @@ def fill(
         warm(build, params)
     waiting = list(range(len(cells)))
     running: set[int] = set()
-    with _workers(min(jobs, len(cells)), _work(build, data, cells, store)) as workers:
+    with closing(Workers(min(jobs, len(cells)), _work(build, data, cells, store))) as workers:
         while waiting or running:
             while waiting and workers.idle:
                 number = waiting.pop(0)
@@ -53,12 +53,3 @@ def _work(
         return Ended("complete")
 
     return work
-
-
-@contextmanager
-def _workers(count: int, work: Callable[[Mapping[str, Any], Reporter], Ended]) -> Iterator[Workers]:
-    workers = Workers(count, work)
-    try:
-        yield workers
-    finally:
-        workers.close()

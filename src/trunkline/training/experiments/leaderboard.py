@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from trunkline.datasets.drawing import html_page, text
 from trunkline.datasets.manifest import Manifest
-from trunkline.datasets.profile_svg import text
 from trunkline.training.experiments.comparison import Comparison, Row, signed
 from trunkline.training.experiments.leaderboard_svg import chance, leaderboard_svg
 
 __all__ = ["leaderboard_page", "leaderboard_svg"]
 
-_POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 _STYLE = """:root{color-scheme:light dark;--page:#f6f7f9;--card:#fff;--ink:#1a2130;--soft:#5d6778;--line:#dfe3ea}
 @media (prefers-color-scheme:dark){:root{--page:#12151b;--card:#1b2029;--ink:#e6eaf2;--soft:#9aa5b8;--line:#303847}}
 *{box-sizing:border-box}body{margin:0;background:var(--page);color:var(--ink);
@@ -38,12 +37,7 @@ def leaderboard_page(model: str, manifest: Manifest, comparison: Comparison) -> 
         f'</div><h2>Intervals and tests</h2><div class="card">{leaderboard_svg(comparison)}</div>',
         *_reading(comparison),
     ]
-    return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
-        '<meta name="viewport" content="width=device-width,initial-scale=1">'
-        f"<title>{text(title)}</title><style>{_STYLE}</style></head><body><main>{''.join(body)}</main></body></html>\n"
-    )
+    return html_page(title, _STYLE, "".join(body))
 
 
 def _table(found: Comparison) -> Iterator[str]:

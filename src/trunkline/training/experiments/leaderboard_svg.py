@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from trunkline.datasets.profile_svg import text
+from trunkline.datasets.drawing import text, ticks
 from trunkline.training.experiments.comparison import Comparison, Contrast, Family, Importance, signed
 
 __all__ = ["chance", "leaderboard_svg"]
@@ -144,8 +144,8 @@ def _drawn(panel: _Panel) -> Iterator[str]:
     marks = panel.marks
     ends = [end for mark in marks for end in (mark.low, mark.high, *mark.seeds) if math.isfinite(end)]
     ends += [0.0] if panel.zero or not ends else []
-    ticks = _ticks(min(ends), max(ends))
-    low, high = min(ticks[0], *ends), max(ticks[-1], *ends)
+    places = ticks(min(ends), max(ends))
+    low, high = min(places[0], *ends), max(places[-1], *ends)
     span, width = (high - low) or 1.0, _WIDTH - _LEFT - _RIGHT
 
     def at(value: float) -> float:
@@ -154,7 +154,7 @@ def _drawn(panel: _Panel) -> Iterator[str]:
     yield f'<text class="t" x="0" y="14">{text(panel.title)}</text>'
     yield f'<text class="s" x="0" y="31">{text(panel.caption)}</text>'
     bottom = _TOP + _ROW * len(marks)
-    for tick in ticks:
+    for tick in places:
         yield f'<path class="g" d="M{at(tick):.1f} {_TOP} V{bottom}"/>'
         yield f'<text class="s" x="{at(tick):.1f}" y="{bottom + 15}" text-anchor="middle">{tick:.6g}</text>'
     if panel.zero:
@@ -177,13 +177,3 @@ def _line(mark: _Mark, y: float, at: Callable[[float], float]) -> Iterator[str]:
 
 def _title(mark: _Mark) -> str:
     return f"{mark.label}: {mark.value:.6g} ({mark.low:.6g} to {mark.high:.6g})"
-
-
-def _ticks(low: float, high: float) -> list[float]:
-    """Four to seven round places from at most `low` to at least `high`."""
-    span = high - low or abs(high) or 1.0
-    raw = span / 4
-    size = 10.0 ** math.floor(math.log10(raw))
-    step = next(size * times for times in (1, 2, 2.5, 5, 10) if size * times >= raw)
-    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
-    return [round(place * step, 12) for place in range(first, last + 1)]

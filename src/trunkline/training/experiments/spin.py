@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +32,6 @@ def spin(inputs: Inputs, request: Mapping[str, Any], context: FitContext) -> dic
     spec = TrainSpec(inputs.declared.name, inputs.model.build, request["metadata"])
     params = near(inputs.model.build, request["wanted"], request["known"])
     trained = train_in(context, spec, inputs.data, params, Path(request["out"]))
-    told = {field.name: getattr(trained, field.name) for field in fields(trained) if field.name != "bundle"}
     against: list[Against] = []
     why = ""
     if request["past"] is not None:
@@ -40,7 +39,7 @@ def spin(inputs: Inputs, request: Mapping[str, Any], context: FitContext) -> dic
             against = _against(inputs, Path(request["root"]), trained.bundle, Path(request["past"]))
         except TrunklineError as exc:  # the training is done: that the old one cannot be scored is told, not raised
             why = exc.what
-    return {"trained": told, "against": [asdict(one) for one in against], "why": why}
+    return {"trained": trained.to_json(), "against": [asdict(one) for one in against], "why": why}
 
 
 def _against(inputs: Inputs, root: Path, now: Bundle, folder: Path) -> list[Against]:

@@ -24,6 +24,8 @@ def to_onnx(module: Scored, width: int) -> bytes:
 
     Raises TrainingError where ONNX cannot tell it.
     """
+    from onnx.inliner import inline_local_functions
+
     on_cpu = copy.deepcopy(module).cpu() if any(weight.is_cuda for weight in module.parameters()) else module
     try:
         with _quiet():
@@ -40,7 +42,7 @@ def to_onnx(module: Scored, width: int) -> bytes:
     except Exception as exc:  # the exporter's errors have no common class
         raise TrainingError(f"the network cannot be told in ONNX: {_first_line(exc)}") from exc
     assert program is not None
-    model = program.model_proto
+    model = inline_local_functions(program.model_proto)  # a bundle's graph has none (`models/graph.py`)
     del model.metadata_props[:], model.graph.metadata_props[:], model.graph.value_info[:]
     for node in model.graph.node:
         node.doc_string = node.name = ""

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Literal
 
 from trunkline.errors import TrainingError
 from trunkline.training.protocol import FitContext, Fitted, TrainingData
-from trunkline.training.settings import CALIBRATIONS, calibrated, choice, implementation, number, whole
+from trunkline.training.settings import calibrated, choice, implementation, number, weighted, whole
 
 __all__ = ["LOSSES", "Loop", "MLP", "TabM", "Torch", "dotted", "project_place"]
 
@@ -28,8 +28,8 @@ class Loop:
     metric and keeps the best one. The learning rate `lr` warms up over the first tenth of the steps and then follows a
     cosine to zero, or stays (`schedule="constant"`). `clip` is the longest gradient (its norm over all weights).
     `class_weights` is "balanced", or a weight for each class; `calibrate` is one of "sigmoid", "isotonic" and
-    "temperature". `precision` "auto" computes in bfloat16 where a GPU has
-    it; `compile` "auto" compiles long fits on a GPU.
+    "temperature". `precision` "auto" computes in bfloat16 where a GPU has it; `compile` "auto" compiles long fits on a
+    GPU.
     """
 
     lr: float = 1e-3
@@ -56,12 +56,7 @@ class Loop:
         choice(self, "schedule", ("cosine", "constant"))
         choice(self, "precision", ("auto", "float32", "bfloat16"))
         choice(self, "compile", ("auto", True, False))
-        choice(self, "calibrate", CALIBRATIONS)
-        if not (self.class_weights in (None, "balanced") or isinstance(self.class_weights, Mapping)):
-            raise TrainingError(
-                f"{type(self).__name__}(class_weights={self.class_weights!r}): class_weights must be 'balanced', or a"
-                " mapping from a class to its weight"
-            )
+        weighted(self)
 
     def settings(self) -> dict[str, Any]:
         """Every setting as plain data."""

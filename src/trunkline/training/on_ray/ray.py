@@ -23,9 +23,8 @@ import ray.util
 from ray.train import Checkpoint, CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
 from ray.train.collective import broadcast_from_rank_zero
 
-from trunkline import errors
 from trunkline.datasets.manifest import read_manifest
-from trunkline.errors import EngineError, TrunklineError
+from trunkline.errors import EngineError, TrunklineError, from_json
 from trunkline.project.ml import Declared, load_model
 from trunkline.training.boundary import build_with
 from trunkline.training.features import Learned
@@ -145,8 +144,7 @@ def _pass_on(board: Board, told: int, report: Reporter) -> int:
     """How much of the history has been told. Raises what a worker failed with, if the project is at fault."""
     failed = board.get("error")
     if failed is not None:
-        kind = getattr(errors, failed["error"])
-        raise kind(failed["message"], file=failed["file"], line=failed["line"], hint=failed["hint"])
+        raise from_json(failed)
     history = board.get("history") or []
     for step, value in history[told:]:
         report(step, value)
@@ -211,18 +209,14 @@ def _place() -> tuple[int, int]:
     return context.get_world_rank(), context.get_world_size()
 
 
-class _told_to:
+@contextlib.contextmanager
+def _told_to(board: Board) -> Iterator[None]:
     """What the project is at fault for is told to the driver, which ends the run: trying again would not help."""
-
-    def __init__(self, board: Board) -> None:
-        self._board = board
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
-        if isinstance(error, TrunklineError):
-            self._board.put("error", error.to_json())
+    try:
+        yield
+    except TrunklineError as exc:
+        board.put("error", exc.to_json())
+        raise
 
 
 @contextlib.contextmanager

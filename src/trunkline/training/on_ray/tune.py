@@ -178,7 +178,7 @@ class _Asking(Searcher):
         running = self._trials.pop(trial_id)
         record: TrialRecord | None
         if result is not None and _ENDED in result:
-            record = self._study.tell(running.number, _ended(result[_ENDED]))
+            record = self._study.tell(running.number, Ended.from_json(json.loads(result[_ENDED])))
         elif error:
             record = self._study.lose(running.number)
         else:
@@ -201,12 +201,6 @@ class _Asking(Searcher):
 class _Running:
     number: int
     step: int = 0
-
-
-def _ended(text: str) -> Ended:
-    data = json.loads(text)
-    history = tuple((step, value) for step, value in data["history"])
-    return Ended(data["state"], tuple(data["values"]), data["error"], history)
 
 
 @contextlib.contextmanager

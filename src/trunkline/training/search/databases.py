@@ -59,7 +59,7 @@ def _connected(url: str, **settings: Any) -> RDBStorage:
     except ImportError as exc:
         raise EngineError(
             f"the search's storage {shown(url)} needs a driver that is not installed",
-            hint="pip install 'trunkline[search]' for PostgreSQL",
+            hint="pip install 'trunkline[postgres]' for PostgreSQL",
         ) from exc
 
 

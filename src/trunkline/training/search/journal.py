@@ -10,12 +10,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import filelock
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
 from trunkline.errors import TrainingError
+from trunkline.project.lock import locked
 
 __all__ = ["alone", "open_journal", "read_journal"]
 
@@ -59,17 +59,14 @@ def alone(path: Path) -> Iterator[None]:
     """Hold the journal by a lock of the operating system, which ends with this process. Raises TrainingError where
     another has it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    lock = filelock.FileLock(f"{path}.search")
-    try:
-        lock.acquire(timeout=0)
-    except filelock.Timeout as exc:
-        raise TrainingError(
-            "another search is running on this study", file=path, hint="wait for it, or stop it"
-        ) from exc
-    try:
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(locked(Path(f"{path}.search"), 0))
+        except TimeoutError as exc:
+            raise TrainingError(
+                "another search is running on this study", file=path, hint="wait for it, or stop it"
+            ) from exc
         yield
-    finally:
-        lock.release()
 
 
 def _mend(path: Path) -> None:

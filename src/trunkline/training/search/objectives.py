@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from trunkline.errors import TrainingError, TrunklineError
 from trunkline.project.boundary import told
@@ -15,7 +15,7 @@ from trunkline.training.protocol import Estimator, FitContext, Fitted, Reporter,
 from trunkline.training.records import State
 
 if TYPE_CHECKING:
-    from trunkline.models.runtime import Scorer
+    from trunkline.training.parity import MatrixScorer
 
 __all__ = ["ADVICE", "Ended", "OBJECTIVES", "kept_step", "measure", "said"]
 
@@ -34,6 +34,12 @@ class Ended:
     values: tuple[float, ...] = ()
     error: str | None = None
     history: tuple[tuple[int, float], ...] = ()
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Ended:
+        """Of its fields as plain data, from another process."""
+        history = tuple((step, value) for step, value in data["history"])
+        return cls(data["state"], tuple(data["values"]), data["error"], history)
 
 
 def measure(estimator: Estimator, data: TrainingData, objectives: Sequence[str], context: FitContext) -> Ended:
@@ -103,16 +109,16 @@ def _refuse_no_number(metric: str, value: float, where: str = "") -> None:
 def _others(objectives: Sequence[str], fitted: Fitted, data: TrainingData, seconds: float) -> tuple[float, ...]:
     if not set(objectives) & {"latency_us", "size_kb"}:
         return tuple(seconds for _ in objectives)
-    from trunkline.models.runtime import Scorer
+    from trunkline.training.exported import exported
 
-    onnx = fitted.to_onnx()
-    values = {"train_seconds": seconds, "size_kb": len(onnx) / 1000}
+    files, scorer = exported(fitted, data)
+    values = {"train_seconds": seconds, "size_kb": sum(map(len, files.values())) / 1000}
     if "latency_us" in objectives:
-        values["latency_us"] = _latency(Scorer.of(data.encoder, onnx), data)
+        values["latency_us"] = _latency(scorer, data)
     return tuple(values[name] for name in objectives)
 
 
-def _latency(scorer: Scorer, data: TrainingData) -> float:
+def _latency(scorer: MatrixScorer, data: TrainingData) -> float:
     """Microseconds for one encoded row: the least of several medians, which a busy neighbour disturbs least."""
     row = data.validation.x[:1]
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -82,7 +82,7 @@ def search(
     with contextlib.ExitStack() as stack:
         workers = None
         if forked:  # before the storage is opened: they shall not have its connections
-            workers = stack.enter_context(_workers(spec, data))
+            workers = stack.enter_context(contextlib.closing(_workers(spec, data)))
         study = stack.enter_context(open_study(study_spec(spec, data)))
         begin_study(study, spec)
         if on_open is not None:
@@ -169,18 +169,13 @@ def _reporter(study: OpenStudy, number: int) -> Reporter:
     return report
 
 
-@contextlib.contextmanager
-def _workers(spec: SearchSpec, data: TrainingData) -> Iterator[Workers]:
+def _workers(spec: SearchSpec, data: TrainingData) -> Workers:
     def work(params: Mapping[str, Any], report: Reporter) -> Ended:
         estimator, _ = build_with(spec.build, params)
         return measure(estimator, data, spec.objectives, spec.context(report))
 
     warm(spec.build, spec.first or {})
-    workers = Workers(max(spec.jobs, 1), work)
-    try:
-        yield workers
-    finally:
-        workers.close()
+    return Workers(max(spec.jobs, 1), work)
 
 
 def _run_forked(

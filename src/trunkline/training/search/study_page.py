@@ -6,13 +6,12 @@ import datetime as dt
 from collections import Counter
 from collections.abc import Iterator
 
-from trunkline.datasets.profile_svg import number, text
+from trunkline.datasets.drawing import html_page, number, text
 from trunkline.training.records import StudyRecord, TrialRecord
 from trunkline.training.search.study_svg import STYLE, curves_svg, front_svg, history_svg, importance_svg
 
 __all__ = ["study_page"]
 
-_POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 _MOST_TRIALS = 200
 _PAGE = """:root{color-scheme:light dark;--page:#f6f7f9;--card:#fff;--ink:#1a2130;--soft:#5d6778;--line:#dfe3ea}
 @media (prefers-color-scheme:dark){:root{--page:#12151b;--card:#1b2029;--ink:#e6eaf2;--soft:#9aa5b8;--line:#303847}}
@@ -30,12 +29,7 @@ td.v{overflow-wrap:anywhere}code{font:.88em ui-monospace,"DejaVu Sans Mono",mono
 def study_page(study: StudyRecord) -> str:
     """The page: what was found, how it went, what mattered, and the trials."""
     body = "".join([*_head(study), *_drawings(study), *_trials(study)])
-    return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
-        '<meta name="viewport" content="width=device-width,initial-scale=1">'
-        f"<title>{text(study.name)}</title><style>{_PAGE}{STYLE}</style></head><body><main>{body}</main></body></html>\n"
-    )
+    return html_page(study.name, _PAGE + STYLE, body)
 
 
 def _head(study: StudyRecord) -> Iterator[str]:

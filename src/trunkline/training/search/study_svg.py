@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
-from trunkline.datasets.profile_svg import number, text
+from trunkline.datasets.drawing import Axis, number, text
 from trunkline.training.records import StudyRecord, TrialRecord
 
 __all__ = ["STYLE", "curves_svg", "front_svg", "history_svg", "importance_svg"]
@@ -30,14 +30,8 @@ STYLE = (
 
 
 @dataclass(frozen=True)
-class _Scale:
-    """From values to places of the drawing; what lies beyond the ends is drawn at the end."""
-
-    low: float
-    high: float
-    start: float
-    end: float
-    log: bool = False
+class _Scale(Axis):
+    """An axis with five marks."""
 
     @classmethod
     def of(cls, values: Sequence[float], start: float, end: float, *, log: bool = False) -> _Scale:
@@ -46,14 +40,6 @@ class _Scale:
             reach = abs(low) * 0.05 or 1.0
             low, high = (low / 1.05, high * 1.05) if log else (low - reach, high + reach)
         return cls(low, high, start, end, log)
-
-    def at(self, value: float) -> float:
-        value = min(max(value, self.low), self.high)
-        if self.log:
-            share = math.log(value / self.low) / math.log(self.high / self.low)
-        else:
-            share = (value - self.low) / (self.high - self.low)
-        return self.start + share * (self.end - self.start)
 
     def ticks(self) -> Iterator[float]:
         for step in range(5):

@@ -122,7 +122,7 @@ class Workers:
                 yield Reported(told["number"], told["step"], told["value"])
             else:
                 worker.number = None
-                yield Finished(told["number"], _ended(told["ended"]))
+                yield Finished(told["number"], Ended.from_json(told["ended"]))
         if lines is None:
             self._selector.unregister(worker.socket)
             worker.end()
@@ -244,11 +244,6 @@ class _Heard:
                 os._exit(1)
             if line.get("of") == number:
                 return bool(line["stop"])
-
-
-def _ended(data: Mapping[str, Any]) -> Ended:
-    history = tuple((step, value) for step, value in data["history"])
-    return Ended(data["state"], tuple(data["values"]), data["error"], history)
 
 
 def warm(build: Build, first: Mapping[str, Any]) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from tests.unit.training.torch_cases import made
 from trunkline.estimators import Torch
-from trunkline.gate.modules import ModuleScorer
+from trunkline.gate.apart import ApartScorer
 from trunkline.models.bundle import Bundle
 from trunkline.models.runtime import Scorer
 from trunkline.models.task import Task
@@ -97,7 +97,7 @@ def test_unconfined_it_gets_hold_of_all(root: Path, bundle: Bundle) -> None:
 def test_the_gate_scores_it_where_nothing_is_in_reach(root: Path, bundle: Bundle) -> None:
     (root / "ml" / "kept.txt").unlink(missing_ok=True)
     table = pa.table({"up": [0.5, 1.0], "gap": pa.array([None, 2.0], pa.float64()), "kind": ["x", "y"], "y": [1.0, 2]})
-    assert ModuleScorer(bundle, root).score(table).tolist() == [0, 0]
+    assert ApartScorer(bundle, root).score(table).tolist() == [0, 0]
     assert not (root / "ml" / "kept.txt").exists()
 
 
