@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,9 @@ from trunkline.models.signature import Signature
 from trunkline.training.features import prepare
 from trunkline.training.protocol import TrainingData
 from trunkline.training.search import databases
-from trunkline.training.search.optuna import SearchSpec, search
+from trunkline.training.search.optuna import SearchSpec, search, study_spec
 from trunkline.training.search.studies import read_studies
+from trunkline.training.search.study import OpenStudy, open_study
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -82,6 +84,23 @@ def test_two_machines_share_a_study(postgres: servers.Postgres, fresh: str, data
     (study,) = read_studies(url, importance="delay")
     assert (len(study.trials), study.unfinished, study.best) == (20, 0, result.trials[result.best_number])
     assert search(spec, data).trials == result.trials  # goes on to the total, which is reached
+
+
+def test_two_that_begin_the_last_trial_at_once_make_one(
+    postgres: servers.Postgres, fresh: str, data: TrainingData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = study_spec(SearchSpec(build, "delay", url_of(postgres, fresh), trials=1), data)
+    due = OpenStudy._due
+
+    def looked_long_ago(study: OpenStudy) -> bool:
+        found = due(study)
+        time.sleep(0.5)
+        return found
+
+    monkeypatch.setattr(OpenStudy, "_due", looked_long_ago)
+    with open_study(spec) as one, open_study(spec) as two, ThreadPoolExecutor() as pool:
+        asked = [found for found in pool.map(lambda study: study.ask(build), [one, two]) if found is not None]
+        assert [found.number for found in asked] == [0]
 
 
 def test_trials_of_a_machine_that_died_are_tried_by_others(

@@ -16,6 +16,7 @@ import pytest
 
 from tests.faults import killing, state
 from tests.faults.conftest import Scene
+from trunkline.registry.parcels import waiting
 
 
 @pytest.fixture
@@ -134,9 +135,15 @@ def test_a_damaged_test_part_gives_no_verdict(damage: Callable[[bytes], bytes], 
 @pytest.mark.parametrize("damage", [_cut, lambda _: b"no database" * 1000], ids=["cut", "other"])
 def test_a_damaged_registry_is_named(damage: Callable[[bytes], bytes], promoted: Path) -> None:
     with _damaged(_one(promoted, "mlflow/mlflow.db"), damage):
-        error = killing.error_of(killing.run(promoted, "train", "--force", "--json"))
+        trained = killing.must_end_well(
+            killing.run(promoted, "train", "--force", "--json")
+        )  # and waits for its version
+        assert "mlflow.db" in json.loads(trained.out)["ran"][0]["summary"]
+        error = killing.error_of(killing.run(promoted, "gate", "returns", "--json"))
         assert "mlflow.db" in error["message"]
         assert error["hint"], error
+    killing.must_end_well(killing.run(promoted, "train", "--json"))
+    assert not waiting(promoted / ".trunkline" / "outbox")
 
 
 @pytest.mark.parametrize("damage", [_cut, lambda _: b"no database" * 1000], ids=["cut", "other"])

@@ -156,8 +156,7 @@ class _Asking(Searcher):
 
     def suggest(self, trial_id: str) -> Any:
         """The next trial; None for later, should one that runs be lost."""
-        while time.monotonic() < self._until and self._study.due():
-            asked = self._study.ask(self._build)
+        while time.monotonic() < self._until and (asked := self._study.ask(self._build)) is not None:
             if asked.estimator is not None:
                 self._trials[trial_id] = _Running(asked.number)
                 return {"params": dict(asked.params)}

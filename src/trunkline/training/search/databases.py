@@ -27,10 +27,14 @@ __all__ = [
     "read_database",
     "shown",
     "translated",
+    "turn",
 ]
 
 HEARTBEAT_SECONDS = 15
 """How often a search says that its trials are alive; after four times that long in silence they are others' to try."""
+
+_TURN_SECONDS = 30
+_TURN_ROOM = 0x7472756E  # of the locks of this database, ours
 
 # What people write, and the driver that we bring for it.
 _DRIVERS = {"postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg"}
@@ -71,6 +75,22 @@ def driver_url(url: str) -> str:
             "the search's storage is no address of a database", hint="postgresql://USER:PASSWORD@HOST:PORT/DATABASE"
         )
     return f"{_DRIVERS.get(scheme, scheme)}://{rest}"
+
+
+@contextlib.contextmanager
+def turn(study: Study, database: RDBStorage | None) -> Iterator[None]:
+    """One search of a study at a time, of those that share it in PostgreSQL; elsewhere this waits for nobody.
+
+    Whoever falls silent in the middle loses its turn after a while.
+    """
+    if database is None or database.engine.dialect.name != "postgresql":
+        yield
+        return
+    with database.engine.begin() as connection:
+        connection.execute(sqlalchemy.text(f"set local idle_in_transaction_session_timeout = '{_TURN_SECONDS}s'"))
+        mine = {"room": _TURN_ROOM, "study": study._study_id}
+        connection.execute(sqlalchemy.text("select pg_advisory_xact_lock(:room, :study)"), mine)
+        yield
 
 
 @contextlib.contextmanager

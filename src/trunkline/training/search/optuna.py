@@ -152,8 +152,7 @@ def result_of(study: OpenStudy) -> SearchResult:
 def _run_here(
     study: OpenStudy, spec: SearchSpec, data: TrainingData, until: float, heard: Callable[[TrialRecord], None]
 ) -> None:
-    while study.due() and time.monotonic() < until:
-        asked = study.ask(spec.build)
+    while time.monotonic() < until and (asked := study.ask(spec.build)) is not None:
         if asked.estimator is None:
             heard(_told(asked))
             continue
@@ -209,8 +208,7 @@ def _run_forked(
 
 def _next(study: OpenStudy, build: Build, heard: Callable[[TrialRecord], None]) -> Asked | None:
     """The next trial that has an estimator; None where no more are due."""
-    while study.due():
-        asked = study.ask(build)
+    while (asked := study.ask(build)) is not None:
         if asked.estimator is not None:
             return asked
         heard(_told(asked))

@@ -94,19 +94,19 @@ class OpenStudy:
         """Have `params` tried before anything the sampler would draw; those left out are drawn."""
         self.study.enqueue_trial(dict(params), user_attrs=attributes)
 
-    def due(self) -> bool:
-        """Whether one more trial is to be begun. Trials that run elsewhere count as if they were to finish."""
-        trials = self.study.get_trials(deepcopy=False)
-        running = sum(trial.state == TrialState.RUNNING for trial in trials)
-        return len(_finished(trials)) + running < self.spec.trials
-
     def complete(self) -> bool:
         """Whether it has its trials; if not and none is due, others are at the last, or have died at them."""
         return len(finished_of(self.study)) >= self.spec.trials
 
-    def ask(self, build: Build) -> Asked:
-        """Begin a trial: parameters from the queue or the sampler, and the estimator they make."""
-        trial = self.study.ask()
+    def ask(self, build: Build) -> Asked | None:
+        """Begin a trial: parameters from the queue or the sampler, and the estimator they make. None: no more are due.
+
+        Trials that run, here or elsewhere, count as if they were to finish.
+        """
+        with databases.turn(self.study, self.database):  # two that begin the last one at once would make one too many
+            if not self._due():
+                return None
+            trial = self.study.ask()
         self._running[trial.number] = trial
         self.beat(at_once=True)
         try:
@@ -175,6 +175,11 @@ class OpenStudy:
             interrupted = trial.state == TrialState.FAIL and _ERROR not in trial.user_attrs
             if (running or interrupted) and trial.number not in retried:
                 _retry(self.study, trial)
+
+    def _due(self) -> bool:
+        trials = self.study.get_trials(deepcopy=False)
+        running = sum(trial.state == TrialState.RUNNING for trial in trials)
+        return len(_finished(trials)) + running < self.spec.trials
 
     def _release(self, trial: Trial) -> None:
         self.study.tell(trial, state=TrialState.FAIL)
