@@ -11,6 +11,7 @@
    that loses far more is found.
 5. Calibration error: how often its limits hold.
 6. How often a rule decides with the number of rows that an undecided one names.
+7. How often the 95% intervals hold where a class has few rows.
 """
 
 from __future__ import annotations
@@ -26,8 +27,9 @@ import numpy.typing as npt
 from trunkline.gate import measures
 from trunkline.gate.calibration import calibrate
 from trunkline.gate.evidence import Loss, MetricEvidence, Quality
-from trunkline.gate.intervals import Spread
-from trunkline.gate.metrics import delong
+from trunkline.gate.intervals import Measured, Spread
+from trunkline.gate.metrics import areas_against_rest, delong
+from trunkline.gate.needed import rows_needed
 from trunkline.gate.policy import Goal, goodness
 from trunkline.gate.quality import Standard, measure_quality
 from trunkline.gate.slices import SliceColumn
@@ -292,8 +294,7 @@ def decided(rows: int, bound: float, trials: int) -> tuple[int, int]:
         loss = _lost(setting, np.random.default_rng([rows, trial, 7]), rows)
         losses.append((abs(loss.value - truth.loss), trial, loss))
     typical = min(losses)[2]
-    half = typical.at_most - typical.value if truth.loss < bound else typical.value - typical.at_least
-    needed = round(rows * (half / abs(bound - typical.value)) ** 2)
+    needed = round(rows_needed(typical, bound, rows, "lower") or 0)
     found = (_lost(setting, np.random.default_rng([needed, trial, 8]), needed) for trial in range(trials))
     return needed, sum(loss.at_most <= bound or loss.at_least > bound for loss in found)
 
@@ -302,6 +303,49 @@ def _lost(setting: Setting, of: np.random.Generator, rows: int) -> Loss:
     outcome, scores = setting.draw(of, rows)
     candidate, champion = (measures.log_loss(outcome.astype(np.bool_), score) for score in scores)
     return candidate.loss(champion, "lower")
+
+
+@dataclass(frozen=True)
+class Few:
+    """A metric where a class has so few `rows` of 1,000, and a share of them is right. Two models mostly agree."""
+
+    name: str
+    rows: int
+    share: float
+
+    def covered(self, trials: int) -> tuple[int, int]:
+        """In how many trials the interval of the metric, and that of the loss, holds the truth.
+
+        The models are drawn alike, so the loss is none, and the metric's true value the mean of all trials.
+        """
+        found = [self._trial(np.random.default_rng([self.rows, trial, 9])) for trial in range(trials)]
+        truth = float(np.mean([candidate.value for candidate, _ in found]))
+        estimates = [candidate.estimate() for candidate, _ in found]
+        losses = [candidate.loss(champion, "higher") for candidate, champion in found]
+        covered = sum(estimate.low <= truth <= estimate.high for estimate in estimates)
+        return covered, sum(loss.low <= 0 <= loss.high for loss in losses)
+
+    def _trial(self, of: np.random.Generator, n: int = 1_000) -> tuple[Measured, Measured]:
+        inside, known = np.arange(n) < self.rows, of.random(n) < self.share
+        right = [np.where(of.random(n) < 0.1, of.random(n) < self.share, known) for _ in range(2)]
+        if self.name in ("macro_f1", "roc_auc_ovr"):
+            place = np.where(inside, 0, 1 + np.arange(n) % 2)
+            first, second = (np.eye(3)[np.where(inside & ~one, 1, place)] for one in right)
+            if self.name == "macro_f1":
+                return measures.macro_f1(place, first), measures.macro_f1(place, second)
+            areas = areas_against_rest(place, [first, second])
+            return areas.measured(0), areas.measured(1)
+        first, second = (of.random(n) * 0.9 + (inside & one) for one in right)
+        if self.name == "roc_auc":
+            areas = delong(inside, np.array([first, second]))
+            return areas.measured(0), areas.measured(1)
+        return measures.average_precision(inside, first), measures.average_precision(inside, second)
+
+
+FEW = (
+    *(Few(name, rows, 0.9) for name in ("average_precision", "roc_auc") for rows in (5, 10, 20, 50)),
+    *(Few(name, rows, 0.8) for name in ("macro_f1", "roc_auc_ovr") for rows in (5, 10, 20)),
+)
 
 
 def main() -> None:
@@ -352,6 +396,10 @@ def main() -> None:
     for bound in (0.03, 0.1):
         needed, count = decided(200, bound, trials)
         print(f"  bound {bound}: {needed:,} rows, {count / trials:.0%}")
+    print("\nfew rows of a class, of 1,000: the interval of the metric holds, that of the loss")
+    for few in FEW:
+        shares_covered = ", ".join(f"{count / trials:.1%}" for count in few.covered(trials))
+        print(f"  {few.name:18}{few.rows:>4}, {few.share:.0%} of them right: {shares_covered}", flush=True)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,9 @@ from pyarrow import fs
 from tests.contract import servers
 from tests.contract.tracking import Line, Tracking, line, tracking
 from trunkline.errors import EngineError, IntegrityError, TransientError
+from trunkline.registry.files import digests, identity
 from trunkline.registry.mlflow import MlflowRegistry
+from trunkline.registry.outbox import Outbox, deliver, unsent
 from trunkline.registry.parcels import Parcel, ToRegister, keep, register, send, settle, waiting
 from trunkline.registry.protocol import DatasetInput, Registry
 from trunkline.testing.registry_suite import EXAMPLE, FILES, RegistrySuite, a_run, write_bundle
@@ -148,13 +150,14 @@ def test_what_was_trained_meanwhile_is_registered_once(broken: Line, tmp_path: P
     bundle = write_bundle(tmp_path / "bundle", FILES)
     (tmp_path / "page").mkdir()
     (tmp_path / "page" / "comparison.html").write_text("<p>yes</p>", "utf-8")
-    wanted = ToRegister(fresh, bundle, "ab" * 32, {"dataset": "d-1"}, EXAMPLE, {"model": fresh, "sha256": "ab" * 32})
+    sha256 = identity(digests(bundle))
+    wanted = ToRegister(fresh, bundle, sha256, {"dataset": "d-1"}, EXAMPLE, {"model": fresh, "sha256": sha256})
     trained = Parcel(a_run(experiment=fresh, key=f"train-{fresh}"), wanted)
     compared = a_run(experiment=fresh, name="compare", key=fresh, children=(a_run(),), artifacts=tmp_path / "page")
 
     broken.cut = True
     with pytest.raises(TransientError):
-        register(far, trained)
+        register(tmp_path, far, trained)
     keep(tmp_path, trained)
     keep(tmp_path, Parcel(compared))
     (tmp_path / "page" / "comparison.html").unlink()  # a later comparison has swept it away
@@ -171,9 +174,9 @@ def test_what_was_trained_meanwhile_is_registered_once(broken: Line, tmp_path: P
     settle(tmp_path, lambda row: rows.append(dict(row)))
     settle(tmp_path, lambda row: rows.append(dict(row)))
     (version,) = far.versions(fresh)
-    assert rows == [{"model": fresh, "sha256": "ab" * 32, "reference": version.uri, "registry_run_id": version.run_id}]
-    assert version.tags.items() >= {"dataset": "d-1", "sha256": "ab" * 32}.items()
-    assert register(far, trained) == (version, False)
+    assert rows == [{"model": fresh, "sha256": sha256, "reference": version.uri, "registry_run_id": version.run_id}]
+    assert version.tags.items() >= {"dataset": "d-1", "sha256": sha256}.items()
+    assert register(tmp_path, far, trained) == (version, False)
     from mlflow import MlflowClient
 
     client = MlflowClient(broken.uri)
@@ -225,6 +228,12 @@ def test_who_may_not_is_told_what_to_do(
     with pytest.raises(EngineError, match=f"does not let us do this.*'{server.stranger}'") as caught:
         registry.log_run(a_run(experiment=fresh))
     assert "EDIT" in str(caught.value.hint)
+    outbox = Outbox(tmp_path / "s.jsonl", lambda: registry)
+    for number in range(3):
+        outbox.add(a_run(experiment=fresh, key=f"{fresh}/{number}"))
+    assert outbox.close(patience=5) == 3  # who may read and not write loses no run of a search
+    assert "does not let us do this" in deliver(tmp_path, registry)["s"].what
+    assert [(one.waits, one.refused) for one in unsent(tmp_path)] == [(3, 0)]
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "wrong-and-secret")
     keep(tmp_path, Parcel(a_run(experiment=fresh, key=fresh)))
     with pytest.raises(EngineError, match="does not let us in: as 'stranger'") as caught:
@@ -233,11 +242,14 @@ def test_who_may_not_is_told_what_to_do(
     assert "wrong-and-secret" not in "".join(traceback.format_exception(caught.value))
     assert not isinstance(caught.value, TransientError)
     send(tmp_path, registry)
-    assert [one.refused for one in waiting(tmp_path)] == [""]  # who is not let in has not been refused this one
+    (left,) = waiting(tmp_path)
+    assert (left.refused, "does not let us in" in left.held) == ("", True)  # it was not this one that was refused
     monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", server.user)
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", server.password)
     send(tmp_path, registry)
     assert waiting(tmp_path) == []
+    assert deliver(tmp_path, registry) == {}
+    assert unsent(tmp_path) == []
 
 
 def test_a_login_in_the_address_is_used_and_never_shown(

@@ -9,9 +9,11 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from threading import Barrier
 from typing import Any
 
 import pytest
+from optuna.study import Study
 
 from tests.contract import servers
 from tests.unit.training.conftest import SCHEMA, table
@@ -21,7 +23,7 @@ from trunkline.models.signature import Signature
 from trunkline.training.features import prepare
 from trunkline.training.protocol import TrainingData
 from trunkline.training.search import databases
-from trunkline.training.search.optuna import SearchSpec, search, study_spec
+from trunkline.training.search.optuna import SearchSpec, begin_study, search, study_spec
 from trunkline.training.search.studies import read_studies
 from trunkline.training.search.study import OpenStudy, open_study
 
@@ -101,6 +103,33 @@ def test_two_that_begin_the_last_trial_at_once_make_one(
     with open_study(spec) as one, open_study(spec) as two, ThreadPoolExecutor() as pool:
         asked = [found for found in pool.map(lambda study: study.ask(build), [one, two]) if found is not None]
         assert [found.number for found in asked] == [0]
+
+
+def test_two_that_make_a_study_at_once_make_one(
+    postgres: servers.Postgres, fresh: str, data: TrainingData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = SearchSpec(build, "delay", url_of(postgres, fresh), trials=4)
+    with open_study(study_spec(replace(spec, study_name="earlier"), data)):
+        pass  # makes the tables
+    both = Barrier(2)
+    enqueue = Study.enqueue_trial
+
+    def slowly(*given: Any, **named: Any) -> None:
+        time.sleep(0.3)  # the other one looks meanwhile
+        enqueue(*given, **named)
+
+    def begun(_: int) -> str:
+        with open_study(study_spec(spec, data)) as study:
+            both.wait()
+            begin_study(study, spec)
+            return study.key
+
+    monkeypatch.setattr(Study, "enqueue_trial", slowly)
+    with ThreadPoolExecutor() as pool:
+        first, second = pool.map(begun, range(2))
+    assert first == second
+    (study,) = [study for study in read_studies(spec.storage) if study.name == "delay"]
+    assert study.unfinished == 1
 
 
 def test_trials_of_a_machine_that_died_are_tried_by_others(

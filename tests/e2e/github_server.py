@@ -12,7 +12,7 @@ import re
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -44,11 +44,17 @@ RUN_ID = "4711"
 
 @dataclass
 class FakeGitHub:
-    """What the API has been told of one repository. `asked` are the requests, as `METHOD path`."""
+    """What the API has been told of one repository. `asked` are the requests, as `METHOD path`.
+
+    `files` are the names of what a pull request changes. The next requests are refused as `refusals` say, by status and
+    headers.
+    """
 
     repository: str
     pulls: list[dict[str, Any]] = field(default_factory=list)
     comments: dict[int, dict[str, Any]] = field(default_factory=dict)
+    files: dict[int, list[str]] = field(default_factory=dict)
+    refusals: list[tuple[int, dict[str, str]]] = field(default_factory=list)
     asked: list[str] = field(default_factory=list)
     url: str = ""
 
@@ -78,6 +84,8 @@ class FakeGitHub:
         if method == "PATCH" and (found := re.fullmatch(r"pulls/(\d+)", what)):
             pull = next(p for p in self.pulls if p["number"] == int(found[1]))
             return 200, pull | _kept(pull, body)
+        if method == "GET" and (found := re.fullmatch(r"pulls/(\d+)/files", what)):
+            return 200, _paged([{"filename": name} for name in self.files.get(int(found[1]), [])], query)
         if found := re.fullmatch(r"issues/(\d+)/comments", what):
             return self._comments(method, int(found[1]), query, body)
         if method == "PATCH" and (found := re.fullmatch(r"issues/comments/(\d+)", what)):
@@ -121,12 +129,20 @@ def serve(github: FakeGitHub) -> Iterator[FakeGitHub]:
             size = int(self.headers.get("Content-Length") or 0)
             body = json.loads(self.rfile.read(size)) if size else None
             query = {key: values[-1] for key, values in parse_qs(parts.query).items()}
-            if self.headers.get("Authorization") == f"Bearer {TOKEN}":
-                status, told = github.answer(self.command, parts.path, query, body)
-            else:
+            headers: dict[str, str] = {}
+            if self.headers.get("Authorization") != f"Bearer {TOKEN}":
                 status, told = 401, {"message": "Bad credentials"}
+            elif github.refusals:
+                (status, headers), told = (
+                    github.refusals.pop(0),
+                    {"message": "You have exceeded a secondary rate limit"},
+                )
+            else:
+                status, told = github.answer(self.command, parts.path, query, body)
             text = json.dumps(told).encode()
             self.send_response(status)
+            for name, value in headers.items():
+                self.send_header(name, value)
             self.send_header("Content-Length", str(len(text)))
             self.end_headers()
             self.wfile.write(text)
@@ -137,7 +153,7 @@ def serve(github: FakeGitHub) -> Iterator[FakeGitHub]:
             """Say nothing."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     github.url = f"http://127.0.0.1:{server.server_port}"
     try:
@@ -253,7 +269,7 @@ def pull_request_event(repository: str, number: int, branch: str, sha: str, *, h
 
 
 def workflow_run_event(
-    repository: str, branch: str, sha: str, *, head: str = "", conclusion: str = "failure"
+    repository: str, branch: str, sha: str, *, head: str = "", conclusion: str = "failure", numbers: Sequence[int] = ()
 ) -> dict[str, Any]:
     """The payload of `workflow_run` after the gate of a pull request."""
     owner = (head or repository).partition("/")[0]
@@ -266,6 +282,6 @@ def workflow_run_event(
         "head_branch": branch,
         "head_repository": {"full_name": head or repository, "owner": {"login": owner}},
         "html_url": "https://github.invalid/run",
-        "pull_requests": [],
+        "pull_requests": [{"number": number} for number in numbers],
     }
     return {"action": "completed", "workflow_run": run, "repository": {"full_name": repository}}

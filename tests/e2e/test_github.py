@@ -31,6 +31,7 @@ from trunkline.orchestration.commenting import comment
 from trunkline.orchestration.events import gate_run
 from trunkline.orchestration.github import WORKFLOWS, compare, read_for_workflows, render
 from trunkline.orchestration.github_api import open_github
+from trunkline.orchestration.judged_index import Entry, read_index, write_index
 from trunkline.orchestration.workflow_env import variables
 
 # As git allows it: commands, quotes, an expression of GitHub's, Markdown and HTML.
@@ -132,7 +133,7 @@ def test_every_action_is_pinned_and_every_job_limited(repository: Project) -> No
                 assert "\n" not in command
                 if "checkout" in step.get("uses", ""):
                     assert step["with"]["persist-credentials"] is False
-                    assert "ref" not in step["with"]
+                    assert step["with"].get("ref") == ("refs/heads/main" if name == "retrain.yml" else None)
         for line in text.splitlines():
             if "uses:" in line:
                 assert len(line.partition("@")[2].partition(" ")[0]) == 40
@@ -154,7 +155,7 @@ def test_secrets_are_those_that_the_files_name(repository: Project) -> None:
     assert found["SNOWFLAKE_ROLE"] == "secrets.SNOWFLAKE_ROLE || 'TRANSFORMER'"
     gate = render(read_for_workflows(repository.root))["gate.yml"]
     assert '--out "$RUNNER_TEMP/gate" --target prod' in gate
-    assert "branches: [release/v1.2]" in gate
+    assert 'branches: ["release/v1.2"]' in gate
     assert "TRUNKLINE_VAULT_KEY" in gate
     assert "TRUNKLINE_VAULT_KEY" not in render(read_for_workflows(repository.root))["deploy.yml"]
 
@@ -276,17 +277,24 @@ def test_the_comment_is_written_once_and_then_changed(judged: Judged, github: Fa
     assert github.of(8) == []
     assert TOKEN not in done.log
     hub = open_github({"GITHUB_API_URL": github.url, "GITHUB_REPOSITORY": TEAM, "GITHUB_TOKEN": TOKEN})
-    number, again = comment(hub, gate_run(event), judged.folder)
+    again = comment(hub, gate_run(event), judged.folder)
     assert github.of(7) == [first, second]
-    assert (number, [one.done for one in again]) == (7, ["as it was", "as it was"])
+    assert (again.number, [one.done for one in again.done]) == (7, ["as it was", "as it was"])
     github.comments[2]["body"] += "\nsomething older"
-    _, again = comment(hub, gate_run(event), judged.folder)
-    assert [one.done for one in again] == ["as it was", "changed"]
+    again = comment(hub, gate_run(event), judged.folder)
+    assert [one.done for one in again.done] == ["as it was", "changed"]
     assert github.of(7) == [first, second]
 
 
 def _hub(github: FakeGitHub) -> Any:
     return open_github({"GITHUB_API_URL": github.url, "GITHUB_REPOSITORY": TEAM, "GITHUB_TOKEN": TOKEN})
+
+
+def _index(folder: Path, passed: bool = True) -> Path:
+    """The folder of an artifact whose index tells of one deployment."""
+    (folder / "returns").mkdir(parents=True)
+    write_index(folder, [Entry("returns", passed)], folder, {})
+    return folder
 
 
 def test_what_a_pull_request_left_is_not_believed(judged: Judged, github: FakeGitHub, tmp_path: Path) -> None:
@@ -303,19 +311,18 @@ def test_what_a_pull_request_left_is_not_believed(judged: Judged, github: FakeGi
         ),
     }
     for name, data in wrong.items():
-        folder = tmp_path / name
-        (folder / "returns").mkdir(parents=True)
+        folder = _index(tmp_path / name)
         (folder / "returns" / "gate.json").write_bytes(data)
         with pytest.raises(UserError):
             comment(_hub(github), run, folder)
-    (tmp_path / "linked").mkdir()
-    (tmp_path / "linked" / "returns").mkdir()
-    (tmp_path / "linked" / "returns" / "gate.json").symlink_to(judged.folder / "returns" / "gate.json")
+    (_index(tmp_path / "linked") / "returns" / "gate.json").symlink_to(judged.folder / "returns" / "gate.json")
     with pytest.raises(UserError, match="no plain file"):
         comment(_hub(github), run, tmp_path / "linked")
+    (_index(tmp_path / "otherwise", False) / "returns" / "gate.json").write_bytes(good)
+    with pytest.raises(UserError, match="not what judged.json says"):
+        comment(_hub(github), run, tmp_path / "otherwise")
     assert github.of(7) == []
-    (tmp_path / "hostile" / "returns").mkdir(parents=True)
-    (tmp_path / "hostile" / "returns" / "gate.json").write_bytes(hostile)
+    (_index(tmp_path / "hostile") / "returns" / "gate.json").write_bytes(hostile)
     assert hostile != good
     comment(_hub(github), run, tmp_path / "hostile")
     (body,) = github.of(7)
@@ -328,11 +335,13 @@ def test_a_fork_is_told_so_and_a_moved_branch_nothing(
 ) -> None:
     run = gate_run(workflow_run_event(TEAM, BRANCH, judged.sha))
     github.pull(7, BRANCH, "2" * 40)  # somebody has pushed since
-    assert comment(_hub(github), run, judged.folder) == (None, [])
+    moved = comment(_hub(github), run, judged.folder)
+    assert (moved.number, moved.done, moved.why) == (None, (), "no open pull request is at that commit any more")
     github.pull(9, "main", judged.sha, owner="stranger")
+    github.files[9] = ["README.md", "deploy/returns.yml"]
     fork = gate_run(workflow_run_event(TEAM, "main", judged.sha, head="stranger/shop"))
-    number, done = comment(_hub(github), fork, judged.folder)  # a stranger's report says it passed
-    assert (number, len(done)) == (9, 1)
+    told = comment(_hub(github), fork, judged.folder)  # a stranger's report says it passed
+    assert (told.number, len(told.done)) == (9, 1)
     (body,) = github.of(9)
     assert "**Not judged.**" in body
     assert "passes" not in body
@@ -342,8 +351,8 @@ def test_a_fork_is_told_so_and_a_moved_branch_nothing(
     event = tmp_path / "event.json"
     event.write_text(json.dumps(pull_request_event(TEAM, 9, "main", judged.sha, head="stranger/shop")))
     summary = tmp_path / "summary.md"
-    told = {"GITHUB_EVENT_PATH": str(event), "GITHUB_STEP_SUMMARY": str(summary), "GITHUB_ACTIONS": "true"}
-    said = merged.run("ci", "gate", "--base", "origin/main", check=False, **told)
+    job = {"GITHUB_EVENT_PATH": str(event), "GITHUB_STEP_SUMMARY": str(summary), "GITHUB_ACTIONS": "true"}
+    said = merged.run("ci", "gate", "--base", "origin/main", check=False, **job)
     assert said.code == 3
     assert "::error title=gate::not judged" in said.out
     assert "from a fork" in summary.read_text()
@@ -434,7 +443,7 @@ def test_what_was_merged_is_deployed_if_the_gate_passed_it(judged: Judged, merge
     (first,) = merged.run("deploy", "returns", "--json", **told).data["deployed"]
     assert (first["done"], first["model"]) == ("deployed", "models:/returns/1")
     assert (merged.root / "rolled").read_text() == f"models:/returns/1 $(id) {first['sha256']} no key\n"
-    assert _alias(judged.uri) == [("champion", 1)]
+    assert _alias(judged.uri) == [("champion-returns", 1)]  # `strict` deploys that model too
     refused = merged.run("deploy", "--all", "--json", check=False, **told)  # returns is left as it is, strict refused
     assert (refused.code, "refused models:/returns/1" in refused.data["message"]) == (3, True)
     assert (merged.root / "rolled").read_text().count("\n") == 1
@@ -462,8 +471,18 @@ def test_what_has_passed_is_not_looked_at_again(judged: Judged, merged: Project,
     assert not (merged.root / ".trunkline" / "datasets").exists()  # so there was nothing to look at
     merged.edit("deploy/returns.yml", "at_least: 0.6", "at_least: 0.5")  # other rules: it would be judged, but for data
     (merged.root / "data").rename(merged.root / "no-data")
+    shutil.copyfile(merged.root / "deploy" / "returns.yml", merged.root / "deploy" / "again.yml")
+    merged.edit("deploy/again.yml", "deployment: returns", "deployment: again")
+    merged.edit("deploy/again.yml", "at_least: 0.5", "at_least: 0.6")
     other = merged.run(*gate, check=False, **told)
-    assert (other.code, other.data.get("judged")) == (2, None)
+    assert other.code == 2
+    found = {one["deployment"]: (one["passed"], bool(one["error"])) for one in other.data["judged"]}
+    assert found == {"again": (False, True), "returns": (False, True)}
+    assert other.data["message"] in (tmp_path / "summary.md").read_text()
+    index = read_index(tmp_path / "again")
+    assert index is not None
+    assert [(one.deployment, one.passed) for one in index] == [("again", None), ("returns", None)]
+    assert other.data["message"] in [one.error for one in index]
 
 
 def test_the_check_runs_on_a_pull_request(judged: Judged) -> None:
@@ -509,6 +528,7 @@ def test_a_new_version_is_proposed_once(judged: Judged, github: FakeGitHub, tmp_
     assert len(github.pulls) == 2
     git(project.root, "pull", "--quiet", "origin", "trunkline/returns")  # merged
     assert propose() == []
-    project.edit("deploy/returns.yml", reference, "null")
-    refused = project.run("ci", "propose", "returns", check=False, **told)
-    assert (refused.code, "not as it was committed" in refused.err) == (2, True)
+    project.edit("deploy/returns.yml", f"model: {reference}", "model: null  # not pushed")
+    refused = project.run("ci", "propose", "--json", check=False, **told)  # strict is proposed all the same
+    assert (refused.code, "not as it is on origin's branch 'main'" in refused.data["message"]) == (2, True)
+    assert [one["deployment"] for one in refused.data["proposed"]] == ["strict"]

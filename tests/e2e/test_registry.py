@@ -44,7 +44,7 @@ def test_a_training_survives_a_registry_that_refuses_and_then_is_away(shop: Proj
         strict.shutdown()
     (step,) = [step for step in outcomes[0].data["ran"] if step["kind"] == "train"]
     assert step["output"]["reference"] is None
-    assert "does not let us in: as 'ann'" in step["summary"]
+    assert "does not let us in: as 'ann' (set MLFLOW_TRACKING_USERNAME" in step["summary"]
     outcomes += [shop.run("run"), shop.run("summary"), shop.run("plan")]
     assert "no version yet" in step["summary"]
     assert "nothing to do" in outcomes[1].out

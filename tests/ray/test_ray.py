@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -77,6 +78,56 @@ def test_two_workers_go_on_after_the_death_of_one_and_of_the_driver(project: Pat
     assert [step for step, _ in resumed.history] == list(range(1, 81))
 
 
+def test_trees_go_on_after_the_death_of_a_worker(project: Path, head: Placement) -> None:
+    with _beside(lambda: _train(project, "trees", replace(head, workers=2), "felled")) as ended:
+        wait_for("a checkpoint", lambda: bool(_checkpoints(project, "felled")) or bool(ended))
+        assert not ended, ended
+        kill(named(_WORKER)[1])
+    (trained,) = ended
+    assert isinstance(trained, Trained), trained
+    assert [step for step, _ in trained.history] == list(range(25, 2401, 25))
+
+
+def test_what_trying_again_may_mend_is_left_to_ray() -> None:
+    from trunkline.training.on_ray import ray
+
+    board = _Lines()
+    with pytest.raises(TransientError), ray._told_to(board):
+        raise TransientError("a peer is gone")
+    assert not board.lines
+    with pytest.raises(TrainingError), ray._told_to(board):
+        raise TrainingError("the data is at fault")
+    told: list[tuple[int, float]] = []
+    with pytest.raises(TrainingError, match="the data is at fault"):
+        ray._pass_on(board, 0, lambda step, value: told.append((step, value)))
+    attempts = [[(1, 0.1), (2, 0.2), (3, 0.3)], [(2, 0.2)], [(2, 0.2), (3, 0.3), (4, 0.4)]]  # from a checkpoint at 1
+    last = 0
+    for history in attempts:
+        last = ray._pass_on(_Lines(history=history), last, lambda step, value: told.append((step, value)))
+    assert told == [(1, 0.1), (2, 0.2), (3, 0.3), (4, 0.4)]
+
+
+class _Lines:
+    """A board without a Ray."""
+
+    def __init__(self, **lines: object) -> None:
+        self.lines = lines
+        self.put, self.get = lines.__setitem__, lines.get
+
+
+def test_a_search_waits_for_the_trials_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    from trunkline.training.on_ray import tune
+
+    monkeypatch.setattr(tune, "_LOOK_SECONDS", 0.0)
+    study = SimpleNamespace(ask=lambda build: None, beat=lambda: beats.append(1), complete=lambda: len(beats) > 2)
+    beats: list[int] = []
+    searcher = tune._Asking(study, lambda trial: None, float("inf"), lambda record: None)
+    assert [searcher.suggest(str(number)) for number in range(3)] == [None, None, "FINISHED"]
+    over = tune._Asking(study, lambda trial: None, 0.0, lambda record: None)
+    beats.clear()
+    assert over.suggest("0") == "FINISHED"  # the time is over
+
+
 def test_a_search_loses_no_finished_trial(project: Path, head: Placement) -> None:
     heard: list[TrialRecord] = []
     study = Study("few", project / ".trunkline" / "studies" / "few.journal", 6)
@@ -100,6 +151,8 @@ def test_a_search_loses_no_finished_trial(project: Path, head: Placement) -> Non
     assert [known[trial.number] for trial in finished] == finished
     assert len(on_ray.trials) == 6
     assert not [trial.error for trial in on_ray.trials if trial.error]
+    left = {path.name for path in (project / ".trunkline" / "ray").glob("tune-*")}
+    assert len(left) == 1, left  # of the driver that was killed
     inline = replace(tuning, placement=Placement()).search(replace(study, trials=7), hear)
     assert inline.trials[:6] == on_ray.trials
     assert len(inline.trials) == 7
@@ -132,8 +185,10 @@ def _three_nodes(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     monkeypatch.setenv("RAY_AUTH_TOKEN", "7e57" * 16)
     with tempfile.TemporaryDirectory(prefix="tl-", ignore_cleanup_errors=True) as folder:
         command = [sys.executable, str(Path(__file__).with_name("three_nodes.py")), folder]
-        pipe = subprocess.PIPE
-        with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, text=True) as nodes:
+        pipe, said = subprocess.PIPE, Path(folder, "said")
+        with said.open("w") as err, subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=err, text=True) as nodes:
             assert nodes.stdout is not None
-            yield nodes.stdout.readline().strip()
+            address = nodes.stdout.readline().strip()
+            assert address, said.read_text()
+            yield address
             nodes.communicate(timeout=60)

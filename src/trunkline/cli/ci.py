@@ -11,11 +11,13 @@ import click
 
 from trunkline.cli.options import common, root_of, session, without_target
 from trunkline.cli.show import Show
+from trunkline.errors import TrunklineError
 
 if TYPE_CHECKING:
-    from trunkline.orchestration.changes import Judged
+    from trunkline.orchestration.changes import Change, Judged
     from trunkline.orchestration.gating import Gated
 
+_LONGEST_ERROR = 1000
 _EPILOG = "Examples: trunkline ci github · trunkline ci check · trunkline ci gate --base origin/main"
 
 
@@ -85,7 +87,12 @@ def check(project: Path | None, as_json: bool) -> None:
     epilog="Examples: trunkline ci gate --base origin/main · trunkline ci gate --base HEAD~1 --out reports"
 )
 @click.option("--base", required=True, metavar="REV", help="What the change is measured from, for example origin/main.")
-@click.option("--out", type=click.Path(path_type=Path, file_okay=False), metavar="DIR", help="Copy the reports there.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="Leave the reports and judged.json there.",
+)
 @click.option("--again", is_flag=True, help="Look again at what has passed already.")
 @common
 def gate(base: str, out: Path | None, again: bool, project: Path | None, target: str | None, as_json: bool) -> None:
@@ -95,32 +102,69 @@ def gate(base: str, out: Path | None, again: bool, project: Path | None, target:
     champion, is not looked at again. Exit code 0 means all passed or nothing changed, 3 that one was
     refused, or comes from a fork and could not be judged. In a workflow the reports become the job's summary.
     """
-    from trunkline.orchestration.changes import changed, judge_changed
+    from trunkline.orchestration.changes import changed
     from trunkline.orchestration.events import is_from_a_fork, read_event
 
     show = Show(as_json=as_json)
     out = out.resolve() if out else None  # a session works in the project's folder
     root = root_of(project)
     changes = changed(root, base)
-    judged: list[Judged] = []
-    if not changes:
-        show.line(f"no deployment's model or rules changed since {base}")
-    elif is_from_a_fork(read_event(os.environ)):
+    if changes and is_from_a_fork(read_event(os.environ)):
         _not_judged(show)
         sys.exit(3)
-    else:
-        with session(project, target, show) as opened, show.working():
-            judged = judge_changed(opened, changes, out, lambda one, gated: _tell(show, one, gated, root), again=again)
-    failed = next((one.error for one in judged if one.error), None)
-    if failed:
-        raise failed
-    show.result({"judged": [one.to_json() for one in judged], "passed": all(one.passed for one in judged)})
-    if not all(one.passed for one in judged):
+    if not changes:
+        show.line(f"no deployment's model or rules changed since {base}")
+    judged, failed = _judge(show, root, changes, out, project, target, again=again)
+    passed = all(one.passed for one in judged)
+    show.end({"judged": [one.to_json() for one in judged], "passed": passed and not failed}, failed)
+    if not passed:
         sys.exit(3)
+
+
+def _judge(
+    show: Show,
+    root: Path,
+    changes: list[Change],
+    out: Path | None,
+    project: Path | None,
+    target: str | None,
+    *,
+    again: bool,
+) -> tuple[list[Judged], TrunklineError | None]:
+    """The verdicts, and the first error that kept the gate from one. `out` tells of both, however this ends."""
+    from trunkline.orchestration.changes import judge_changed
+    from trunkline.orchestration.judged_index import Entry, write_index
+
+    entries = {c.deployment.name: Entry(c.deployment.name, None, None) for c in changes}
+
+    def index() -> None:
+        if out:
+            write_index(out, entries.values(), root, os.environ)
+
+    def tell(one: Judged, gated: Gated | None) -> None:
+        name = one.change.deployment.name
+        entries[name] = Entry(name, None, one.error.what) if one.error else Entry(name, one.passed)
+        index()
+        _tell(show, one, gated, root)
+
+    index()
+    if not changes:
+        return [], None
+    try:
+        with session(project, target, show) as opened, show.working():
+            judged = judge_changed(opened, changes, out, tell, again=again)
+    except TrunklineError as exc:
+        entries |= {
+            name: Entry(name, None, exc.what) for name, one in entries.items() if one.passed is None and not one.error
+        }
+        index()
+        raise
+    return judged, next((one.error for one in judged if one.error), None)
 
 
 def _tell(show: Show, one: Judged, gated: Gated | None, root: Path) -> None:
     from trunkline.cli import gate_shown
+    from trunkline.gate.markdown import code
 
     deployment = one.change.deployment
     was = one.change.before or "nothing"
@@ -130,23 +174,22 @@ def _tell(show: Show, one: Judged, gated: Gated | None, root: Path) -> None:
     show.line(f"{deployment.name}: {what}", bold=True)
     if one.earlier is not None:
         gate_shown.passed_before(show, one.earlier, one.files, os.environ)
-        return
-    if gated is None:
-        show.line(f"  not judged: {one.error.what if one.error else ''}", fg="red")
-        return
-    gate_shown.shown(show, gated, root)
-    gate_shown.told_to_job(show, gated, deployment, root, os.environ)
+    if gated is not None:
+        gate_shown.shown(show, gated, root)
+        gate_shown.told_to_job(show, gated, deployment, root, os.environ)
+    if one.error:
+        show.line(f"  {'' if gated else 'not judged: '}{one.error.what}", fg="red")
+        if path := os.environ.get("GITHUB_STEP_SUMMARY"):
+            why = code(one.error.what, _LONGEST_ERROR)
+            gate_shown.append(path, f"The gate on {code(deployment.name)} ended with an error: {why}\n\n")
 
 
 def _not_judged(show: Show) -> None:
     """What a pull request from a fork is told: its workflow has no secrets, so there is nothing to judge with."""
     from trunkline.cli.gate_shown import append
+    from trunkline.orchestration.events import NO_SECRETS
 
-    lines = (
-        "Not judged: this pull request comes from a fork, whose workflow GitHub gives no secrets.",
-        "Next: whoever may push here reads the change, brings its branch into this repository (`gh pr checkout`, then",
-        "`git push origin`) and opens a pull request from there. What has no verdict is not deployed.",
-    )
+    lines = ("Not judged.", *NO_SECRETS)
     for line in lines:
         show.line(line)
     if os.environ.get("GITHUB_ACTIONS") == "true":
@@ -158,12 +201,13 @@ def _not_judged(show: Show) -> None:
 
 @command.command(epilog="Example, in a workflow set off by `workflow_run`: trunkline ci comment reports")
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
+@click.option("--base", metavar="BRANCH", help="Of several pull requests of that branch, the one that leads here.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of text.")
-def comment(folder: Path, as_json: bool) -> None:
-    """Write the reports in FOLDER (NAME/gate.json) to their pull request, one comment for each deployment.
+def comment(folder: Path, base: str | None, as_json: bool) -> None:
+    """Write what `trunkline ci gate --out FOLDER` left to its pull request, one comment for each deployment.
 
-    Each report is checked against its schema, and the pull request is the one that GitHub knows at the commit of the
-    run. Needs no project, only GITHUB_TOKEN and the event.
+    Index and reports are checked against their schemas, and the pull request is the one that GitHub knows at the commit
+    of the run. Without the index (judged.json) no comment changes. Needs no project, only GITHUB_TOKEN and the event.
     """
     from trunkline.orchestration.commenting import comment as write_comments
     from trunkline.orchestration.events import gate_run, read_event
@@ -171,15 +215,16 @@ def comment(folder: Path, as_json: bool) -> None:
 
     show = Show(as_json=as_json)
     run = gate_run(read_event(os.environ))
-    number, done = write_comments(open_github(os.environ), run, folder)
-    if number is None:
-        show.line("no open pull request is at that commit any more: nothing to say")
+    outcome = write_comments(open_github(os.environ), run, folder, base)
+    number, done = outcome.number, outcome.done
+    if outcome.why:
+        show.line(f"nothing is changed: {outcome.why}")
     for one in done:
         show.line(f"#{number}: {one.mark} {one.done} {one.url}".rstrip())
-    if number is not None and not done:
-        show.line(f"#{number}: no report, and no comment of ours to change")
+    if not outcome.why and not done:
+        show.line(f"#{number}: no deployment was judged, and there is no comment of ours to change")
     rows = [{"mark": one.mark, "done": one.done, "url": one.url} for one in done]
-    show.result({"pull_request": number, "comments": rows})
+    show.result({"pull_request": number, "comments": rows, "why": outcome.why or None})
 
 
 @command.command(epilog="Examples: trunkline ci propose · trunkline ci propose delay --base main")
@@ -196,17 +241,23 @@ def propose(deployment: str | None, base: str | None, project: Path | None, targ
     from trunkline.orchestration.repository import repository
 
     show = Show(as_json=as_json)
-    rows = []
+    rows, errors = [], []
     with session(project, target, show) as opened:
         git = repository(opened.project.root)
         hub = open_github(os.environ, git.asked("remote", "get-url", "origin"))
         onto = base or opened.project.config.ci.branch or git.default_branch()
         wanted = [opened.project.deployment(deployment)] if deployment else opened.project.deployments
         for one in wanted:
-            made = open_proposal(opened, hub, git, one, onto)
+            try:
+                made = open_proposal(opened, hub, git, one, onto)
+            except TrunklineError as exc:  # one that cannot be proposed does not hold up the others
+                errors.append(exc)
+                if len(wanted) > 1:
+                    show.line(f"{one.name}: {exc.what}", fg="red")
+                continue
             if made is None:
                 show.line(f"{one.name}: nothing new")
                 continue
             show.line(f"{one.name}: {made.before or 'nothing'} → {made.reference}: {made.done} {made.url}".rstrip())
             rows.append({**vars(made)})
-    show.result({"proposed": rows})
+    show.end({"proposed": rows}, errors[0] if errors else None)

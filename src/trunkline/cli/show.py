@@ -11,6 +11,8 @@ from typing import Any
 
 import click
 
+from trunkline.errors import TrunklineError
+
 
 class Show:
     """One command's output. In JSON mode nothing is printed before `result`."""
@@ -45,6 +47,17 @@ class Show:
         """The command's result: the JSON document. People have seen the lines."""
         if self.as_json:
             click.echo(json.dumps(data, default=str))
+
+    def end(self, data: Mapping[str, Any], error: TrunklineError | None) -> None:
+        """The result, and the error that one of several things ended with: what else was done is not lost.
+
+        The error's fields stand beside it in JSON; people are shown it as any error. Either way its exit code counts.
+        """
+        if error and not self.as_json:
+            raise error
+        self.result({**data, **(error.to_json() if error else {})})
+        if error:
+            sys.exit(error.exit_code)
 
     def progress(self, text: str, done: float | None = None) -> None:
         """The progress line: only on a terminal, gone when the command ends."""

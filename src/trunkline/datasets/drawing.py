@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 __all__ = ["Axis", "html_page", "number", "percent", "text", "ticks"]
 
+# The browser itself is told to run nothing and to ask nobody, should a value ever escape its quotes.
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 
 
@@ -38,7 +39,7 @@ class Axis:
         """Its place."""
         value = min(max(value, self.low), self.high)
         if self.log:
-            share = math.log(value / self.low) / math.log(self.high / self.low)
+            share = (math.log(value) - math.log(self.low)) / (math.log(self.high) - math.log(self.low))
         else:
             share = (value - self.low) / (self.high - self.low)
         return self.start + share * (self.end - self.start)
@@ -82,4 +83,4 @@ def ticks(low: float, high: float) -> list[float]:
     size = 10.0 ** math.floor(math.log10(raw))
     step = next(size * times for times in (1, 2, 2.5, 5, 10) if size * times >= raw)
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
-    return [round(place * step, 12) for place in range(first, last + 1)]
+    return [float(f"{place * step:.15g}") for place in range(first, last + 1)]

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from math import pi, sqrt
 
 import numpy as np
 import numpy.typing as npt
 
 from trunkline.gate.evidence import Calibration, CalibrationBin, Estimate
-from trunkline.gate.intervals import Floats, wilson
-from trunkline.gate.metrics import Ints
+from trunkline.gate.intervals import Floats, Ints
+from trunkline.gate.shares import wilson
 
 __all__ = ["BINS", "calibrate", "confidence", "coverage"]
 
@@ -36,12 +37,13 @@ def calibrate(outcome: npt.NDArray[np.bool_], score: Floats) -> Calibration:
         if rows[b]
     )
     ece = float(np.abs(hits - sums).sum() / len(score))
-    beyond_chance, at_least, at_most = _limits(index, outcome - score, ece)
-    return Calibration(bins, ece, "probability", beyond_chance, at_least, at_most)
+    return Calibration(bins, ece, "probability", *_limits(index, outcome - score, ece))
 
 
-def _limits(index: Ints, off: Floats, ece: float) -> tuple[Estimate, float, float]:
-    """What of the error is beyond chance, with an interval of the error, and its one-sided limits.
+def _limits(index: Ints, off: Floats, ece: float) -> tuple[Estimate, float, float, float]:
+    """What of the error is beyond chance, with an interval of the error, its one-sided limits, and what of the upper
+
+    one is for rows like none that were seen.
 
     `off` is outcome less score.
 
@@ -61,7 +63,7 @@ def _limits(index: Ints, off: Floats, ece: float) -> tuple[Estimate, float, floa
     def limits(z: float) -> tuple[float, float]:
         return max(float(signed.mean()) - z * low_error, 0.0), min(max(ece, found) + max(z * error, unseen), 1.0)
 
-    return Estimate(found, *limits(_TWO_SIDED)), *limits(_ONE_SIDED)
+    return Estimate(found, *limits(_TWO_SIDED)), *limits(_ONE_SIDED), unseen if unseen > _ONE_SIDED * error else 0.0
 
 
 def confidence(place: Ints, score: Floats) -> Calibration:
@@ -70,7 +72,7 @@ def confidence(place: Ints, score: Floats) -> Calibration:
     Guo, Pleiss, Sun & Weinberger (2017), "On calibration of modern neural networks".
     """
     found = calibrate(score.argmax(axis=1) == place, score.max(axis=1))
-    return Calibration(found.bins, found.ece, "confidence", found.beyond_chance, found.at_least, found.at_most)
+    return replace(found, kind="confidence")
 
 
 def coverage(y: Floats, score: Floats, quantiles: Sequence[float]) -> Calibration:

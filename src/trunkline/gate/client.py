@@ -38,9 +38,9 @@ class Asked(NamedTuple):
 
 @dataclass(frozen=True)
 class Schedule:
-    """When to ask: `count` requests, `gap` nanoseconds apart; 0: each as soon as a connection is free. What has
+    """When to ask: `count` requests, `gap` nanoseconds apart, and on until these are answered; without a gap each as
 
-    not been sent after `seconds` is not sent.
+    soon as a connection is free. What has not been sent after `seconds` is not sent.
     """
 
     count: int
@@ -165,34 +165,40 @@ def drive(
 ) -> list[Asked]:
     """Ask `request(i)` for i = 0, 1, … by `schedule`; `threads` tells what those who work on it did so far.
 
-    What is not sent in time counts as answered at the end, so that a server that cannot keep up is not measured by
-    what it managed. Raises what `Connection` does.
+    Whoever comes while the server stands still waits, so the schedule goes on for as long as that takes. What is not
+    sent in time counts as answered at the end, so that a server that cannot keep up is not measured by what it managed.
+    Raises what `Connection` does.
     """
-    free, busy = list(connections), dict[socket.socket, tuple[Connection, int]]()
+    free, busy = list(connections), dict[socket.socket, tuple[Connection, int, int]]()
     start = now = time.perf_counter_ns()
     stop = start + int(schedule.seconds * 1e9)
     sent, asked = 0, list[tuple[int, int]]()
+    unanswered = total = schedule.count
     looks = [Look(now, threads(), time.perf_counter_ns())]
-    while busy or (sent < schedule.count and now < stop):
-        while free and sent < schedule.count and start + sent * schedule.gap <= now < stop:
+    while busy or (sent < total and now < stop):
+        while free and sent < total and start + sent * schedule.gap <= now < stop:
             connection = free.pop()
             connection.send(request(sent))
-            busy[connection.socket] = (connection, start + sent * schedule.gap if schedule.gap else now)
+            busy[connection.socket] = (connection, start + sent * schedule.gap if schedule.gap else now, sent)
             sent += 1
-        due = start + sent * schedule.gap if free and sent < schedule.count and now < stop else now + _PATIENCE
+        more = sent < total or (schedule.gap > 0 and unanswered > 0)
+        due = start + sent * schedule.gap if free and more and now < stop else now + _PATIENCE
         quiet = not busy
         ready = _ready(busy, due - now)
         now = time.perf_counter_ns()
         looks.append(Look(now, threads(), time.perf_counter_ns(), max(now - due, 0), quiet))
+        if schedule.gap and unanswered:
+            total = max(schedule.count, (now - start) // schedule.gap + 1)
         for found in ready:
-            connection, began = busy[found]
+            connection, began, place = busy[found]
             if connection.receive() is not None:
                 del busy[found]
                 free.append(connection)
                 asked.append((began, now))
-        for connection, _ in () if ready else busy.values():
+                unanswered -= place < schedule.count
+        for connection, _, _ in () if ready else busy.values():
             connection.check()
-    late = (start + place * schedule.gap for place in range(sent, schedule.count))
+    late = (start + place * schedule.gap for place in range(sent, schedule.count if unanswered else total))
     asked += [(due, max(now, due)) for due in late]
     waiting = Waiting(looks)
     return [Asked(due, done, waiting.waited(due, done), waiting.disturbed(due, done)) for due, done in asked]

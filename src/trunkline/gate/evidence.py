@@ -4,13 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Literal
 
 from trunkline.gate.policy import Goal
 from trunkline.models.task import TaskKind
 
+__all__ = [
+    "Calibration", "CalibrationBin", "CounterExample", "Curve", "Estimate", "Evidence", "Latency", "Leakage", "Loss",
+    "Memory", "MetricEvidence", "Own", "Parity", "Provenance", "Quality", "Sign", "SliceEvidence", "SliceTest", "WAYS",
+    "Way",
+]  # fmt: skip
+
 Way = Literal["http", "warehouse"]
 """How a score came about, other than offline."""
+WAYS: Mapping[Way, str] = MappingProxyType({"http": "HTTP answer", "warehouse": "warehouse score"})
+"""What such a score is called."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +36,12 @@ class Loss:
     """How much worse the candidate is than the champion, row by row on the same rows; negative if it is better.
 
     `low` and `high` bound it two-sided at 95%. `at_least` and `at_most` are one-sided limits at 95% each: a true loss
-    above `at_most` would give a result like this one, or a milder one, in less than 5% of samples.
+    above `at_most` would give a result like this one, or a milder one, in less than 5% of samples. Limits that are not
+    finite: nothing varied, which tells nothing of other rows.
+
+    With more rows the limits close in by the root of the rows, but for `unseen`, what of the one-sided ones is for rows
+    like none that were seen: half of it is left with twice the rows. Of a share, `counts` are the rows that count for
+    both models, for the candidate alone, for the champion alone, and for neither.
     """
 
     value: float
@@ -35,6 +49,8 @@ class Loss:
     high: float
     at_least: float
     at_most: float
+    unseen: float = 0.0
+    counts: tuple[int, int, int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -128,7 +144,7 @@ class Calibration:
 
     `ece` of a perfectly calibrated model is above 0, the more the fewer rows there are. `beyond_chance` is what of it
     cannot be chance, on average no more than the true error; None for coverage. `at_least` and `at_most` are one-sided
-    limits of the true error at 95% each.
+    limits of the true error at 95% each; `unseen` is what of the upper one is for rows like none that were seen.
     """
 
     bins: tuple[CalibrationBin, ...]
@@ -137,6 +153,7 @@ class Calibration:
     beyond_chance: Estimate | None = None
     at_least: float | None = None
     at_most: float | None = None
+    unseen: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -200,8 +217,9 @@ class Latency:
     `own` has p50, p95 and p99 in milliseconds of requests that others surely took nothing from; on a busy machine, of
     all, without waiting for a CPU that is more than usual.
     `single_ms` has p50, p95 and p99 of requests that were sent one at a time, servers in turn, without that time too,
-    and `single` the same with limits; rules judge by `own` on a calm machine and by `single` on a busy one. `slower` is
-    how many times the champion's those of the candidate are, by short blocks; empty for the champion.
+    and `single` the same with limits; rules judge by `own` on a calm machine and by `single` on a busy one. `stalls_ms`
+    are those of them that took as long as ten gaps of the schedule, the longest first, of `single_seconds` in all.
+    `slower` is how many times the champion's those of the candidate are, by short blocks; empty for the champion.
 
     `requests_per_second` is the median round's throughput over `connections`, each asking again as soon as it is
     answered, and `throughput` its limits, the higher one as if others had taken no CPU. On a busy machine the lower one
@@ -225,6 +243,8 @@ class Latency:
     single_ms: Mapping[str, float] = field(default_factory=dict)
     single: Mapping[str, Own] = field(default_factory=dict)
     single_requests: int = 0
+    stalls_ms: tuple[float, ...] = ()
+    single_seconds: float = 0.0
     slower: Mapping[str, Own] = field(default_factory=dict)
     throughput: Own | None = None
     cold_start_s: float | None = None
@@ -239,7 +259,10 @@ class Latency:
 
 @dataclass(frozen=True)
 class CounterExample:
-    """A row, of the open part, whose scores differ: offline, of the server, and of the warehouse; None: not asked."""
+    """A row, of the open part, whose scores differ: offline, of the server, and of the warehouse; None: not asked.
+
+    Long values are cut. A score is a tuple where it is several numbers, or none: JSON has null for what is not finite.
+    """
 
     row: Mapping[str, object]
     offline: float | tuple[float, ...]
@@ -251,8 +274,9 @@ class CounterExample:
 class Parity:
     """Offline scores against HTTP answers and the warehouse's own scores: how many of `rows` differ by more than
 
-    `tolerance`, which is a share of the score's own size where `relative`; so is `largest`. `ways` are those that were
-    compared with the offline score; `left_out` says of another why it was not.
+    `tolerance`, which is a share of the score's own size where `relative`; so is `largest`, of rows whose scores are
+    all numbers. `not_finite` rows have a score that is none, and differ whatever the others are. `ways` are those that
+    were compared with the offline score; `left_out` says of another why it was not.
     """
 
     rows: int
@@ -263,6 +287,7 @@ class Parity:
     relative: bool = False
     ways: tuple[Way, ...] = ("http",)
     left_out: str = ""
+    not_finite: int = 0
 
 
 @dataclass(frozen=True)

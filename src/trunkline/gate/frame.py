@@ -11,6 +11,9 @@ from trunkline.datasets.drawing import Axis, number, text, ticks
 
 __all__ = ["Frame", "Scale", "svg"]
 
+_LEAST, _NARROW = 1e-290, 1e-12
+"""A number, and what of its size a span may be, below which there are no digits left to draw by."""
+
 
 @dataclass(frozen=True)
 class Scale(Axis):
@@ -23,8 +26,8 @@ class Scale(Axis):
         """A scale with round ends around `values`."""
         finite = [value for value in values if math.isfinite(value)] or [0.0, 1.0]
         low, high = min(finite), max(finite)
-        if low == high:
-            reach = abs(low) * 0.05 or 0.5
+        if high - low <= _NARROW * max(abs(low), abs(high)) or high - low < _LEAST:
+            reach = abs(low) * 0.05 if abs(low) > _LEAST else 0.5
             low, high = low - reach, high + reach
         marks = ticks(low, high)
         return cls(min(marks[0], low), max(marks[-1], high), start, end, marks=tuple(marks))
@@ -32,7 +35,7 @@ class Scale(Axis):
     @classmethod
     def logarithmic(cls, values: Iterable[float], start: float, end: float) -> Scale:
         """A scale by the powers of ten around `values` that are above 0; 1, 2 and 5 of each are marked."""
-        finite = [value for value in values if math.isfinite(value) and value > 0] or [1.0, 10.0]
+        finite = [value for value in values if math.isfinite(value) and value > _LEAST] or [1.0, 10.0]
         powers = range(math.floor(math.log10(min(finite))) - 1, math.ceil(math.log10(max(finite))) + 2)
         steps = [10.0**power * times for power in powers for times in (1, 2, 5)]
         low = max(step for step in steps if step <= min(finite))
@@ -40,6 +43,7 @@ class Scale(Axis):
         shown = [step for step in steps if low <= step <= high]
         if len(shown) > 8:
             shown = [step for step in shown if f"{step:e}"[0] == "1"]
+            shown = shown[:: -(-len(shown) // 8)]
         return cls(low, high, start, end, True, tuple(shown))
 
 

@@ -11,17 +11,17 @@ skewed, heavy-tailed or few:
   less 5, because the kurtosis of few rows is too small. Normal rows leave nearly n, ten rows that carry all of a loss
   nearly none.
 
-Shares of the rows (accuracy, coverage): Wilson (1927) for one model; for two on the same rows the score interval of
-Tango (1998), "Equivalence test and confidence interval for the difference in proportions for the paired-sample design",
-Statistics in Medicine 17. `benchmarks/gate_statistics.py` measures all of them, with bootstraps beside them.
+Where a metric rests on a class of few rows, so do its degrees of freedom: by Satterthwaite's rule for the variance of
+several groups, each class has one less than it has rows. Where nothing varies, what could be among rows not seen is
+added (`Unseen`). Shares of the rows are in `shares.py`. `benchmarks/gate_statistics.py` measures all of them, with
+bootstraps beside them.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from math import cbrt, inf, sqrt
-from statistics import NormalDist
+from math import cbrt, hypot, inf, log, sqrt
 
 import numpy as np
 import numpy.typing as npt
@@ -29,9 +29,10 @@ import numpy.typing as npt
 from trunkline.gate.evidence import Estimate, Loss
 from trunkline.gate.policy import Goal
 
-__all__ = ["Floats", "Measured", "ONE_SIDED", "Spread", "TWO_SIDED", "apart", "paired_share", "share_loss", "wilson"]
+__all__ = ["Floats", "Ints", "Measured", "ONE_SIDED", "Spread", "TWO_SIDED", "Unseen", "agree"]
 
 Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
 
 TWO_SIDED = 0.025
 """What is left out at each end of a two-sided interval."""
@@ -43,6 +44,11 @@ _AGREE = 1e-12
 """Rows whose numbers differ by less, as a share of their size, are the same but for rounding."""
 
 
+def agree(each: Floats) -> bool:
+    """Whether all of `each`, [n], are the same."""
+    return float(np.ptp(each)) <= _AGREE * float(np.abs(each).max(initial=0.0))
+
+
 @dataclass(frozen=True)
 class Spread:
     """The standard `error` of a mean, its skewness, and the degrees of freedom of that error."""
@@ -52,10 +58,10 @@ class Spread:
     degrees: float
 
     @classmethod
-    def of(cls, each: Floats) -> Spread:
-        """That of the mean of `each`, [n]; no error where all are the same."""
+    def of(cls, each: Floats, place: Ints | None = None) -> Spread:
+        """That of the mean of `each`, [n]; no error where all are the same. `place` is the class of each row."""
         n, size = len(each), float(np.abs(each).max(initial=0.0))
-        if n < 2 or float(np.ptp(each)) <= _AGREE * size:
+        if n < 2 or agree(each):
             return cls(0.0, 0.0, 1.0)
         centred = (each - each.mean()) / size
         squares = np.square(centred)
@@ -63,7 +69,8 @@ class Spread:
         third = float(np.einsum("i,i->", squares, centred)) / n / second**1.5
         fourth = float(np.einsum("i,i->", squares, squares)) / n / second**2
         degrees = 2 * n / (fourth - 1) - _LESS if fourth > 1 else inf
-        return cls(size * sqrt(second / (n - 1)), third / sqrt(n), max(min(degrees, n - 1.0), 1.0))
+        most = n - 1.0 if place is None else _degrees(squares, place)
+        return cls(size * sqrt(second / (n - 1)), third / sqrt(n), max(min(degrees, most), 1.0))
 
     def reach(self, tail: float) -> tuple[float, float]:
         """How far below and above the value the limits lie that leave out `tail` at each end."""
@@ -92,12 +99,38 @@ class Spread:
         return (cbrt(1 + 3 * a * (t - self.skewness / 6)) - 1) / a
 
 
+def _degrees(squares: Floats, place: Ints) -> float:
+    """Degrees of freedom of a variance that is the sum of each class's: Satterthwaite (1946)."""
+    counts, shares = np.bincount(place), np.bincount(place, weights=squares) / squares.sum()
+    return float(1 / (np.square(shares) / np.maximum(counts - 1, 1)).sum())
+
+
+@dataclass(frozen=True)
+class Unseen:
+    """What rows that were not seen may change, where all that were agree: of each such class its rows and its span.
+
+    The share of others among them is at most 1 - tail^(1/n) (Clopper & Pearson 1934), and moves the value by the span
+    at most if it is all of them.
+    """
+
+    classes: tuple[tuple[int, float], ...] = ()
+
+    def reach(self, tail: float) -> float:
+        """How far off the value they may be."""
+        return hypot(*(span * (1 - tail ** (1 / rows)) for rows, span in self.classes))
+
+    def law(self, tail: float) -> float:
+        """The same, nearly, and no less: so much as shrinks by half with twice the rows."""
+        return hypot(*(span * -log(tail) / rows for rows, span in self.classes))
+
+
 @dataclass(frozen=True)
 class Measured:
     """A metric of one model: its value and what each row has of it, [n].
 
-    No value is below `least` or above `most`. `span` is how far a row can be from all the others, and `fewest` the rows
-    of the rarest part: where all rows agree, that says how far rows may be that were not seen.
+    No value is below `least` or above `most`, and `span` is how far a row can be from all the others. Of a metric that
+    rests on classes `place` is the class of each row, [n]. Of a mean of what classes have `marks`, [n], tell whether
+    the rows of a class agree, and `weights` how far all rows of each class that is there may move it.
     """
 
     value: float
@@ -105,116 +138,61 @@ class Measured:
     least: float = 0.0
     most: float = 1.0
     span: float = 1.0
-    fewest: int = 0
+    place: Ints | None = None
+    marks: Floats | None = None
+    weights: Floats | None = None
 
     @cached_property
     def spread(self) -> Spread:
         """How the rows vary."""
-        return Spread.of(self.each)
+        return Spread.of(self.each, self.place)
 
     def estimate(self) -> Estimate:
         """The value with its 95% interval."""
-        below, above = self.spread.reach(TWO_SIDED)
-        if not self.spread.error:
-            below = above = self.unseen(TWO_SIDED)
+        below, above = _reach(self.spread, self._unseen(self.spread, self.marks), TWO_SIDED)
         return Estimate(self.value, max(self.value - below, self.least), min(self.value + above, self.most))
 
-    def unseen(self, tail: float) -> float:
-        """How far off rows may be that were not seen, where all that were agree: their share is at most
+    @cached_property
+    def _counts(self) -> Ints:
+        """The rows of each class that is there; without classes, all."""
+        counts = np.array([len(self.each)]) if self.place is None else np.bincount(self.place)
+        return counts[counts > 0]
 
-        1 - tail^(1/n) (Clopper & Pearson 1934), and each is `span` away at most.
-        """
-        return (1.0 - float(tail ** (1 / (self.fewest or len(self.each))))) * self.span
+    def _unseen(self, spread: Spread, marks: Floats | None) -> Unseen:
+        if self.place is None or self.weights is None or marks is None:
+            return Unseen() if spread.error else Unseen(((int(self._counts.min()), self.span),))
+        groups = np.split(marks[np.argsort(self.place, kind="stable")], np.cumsum(self._counts)[:-1])
+        weighed = zip(groups, self.weights.tolist(), strict=True)
+        return Unseen(tuple((len(group), weight) for group, weight in weighed if agree(group)))
 
     def loss(self, champion: Measured, goal: Goal, *, same: bool = False) -> Loss:
         """What this model loses against `champion`. `same`: both gave the same scores, so there is nothing to lose."""
         if same:
             return Loss(0.0, 0.0, 0.0, 0.0, 0.0)
         value, spread = self.lost(champion, goal)
-        if not spread.error:
-            two, one = self.unseen(TWO_SIDED), self.unseen(ONE_SIDED)
-            return Loss(value, value - two, value + two, value - one, value + one)
-        (low, high), (least, most) = spread.reach(TWO_SIDED), spread.reach(ONE_SIDED)
-        return Loss(value, value - low, value + high, value - least, value + most)
+        marks = None if self.marks is None or champion.marks is None else champion.marks - self.marks
+        unseen = self._unseen(spread, marks)
+        (low, high), (least, most) = (_reach(spread, unseen, tail) for tail in (TWO_SIDED, ONE_SIDED))
+        limits = value - low, value + high, value - least, value + most
+        return Loss(value, *limits, unseen=unseen.law(ONE_SIDED))
 
     def chance(self, champion: Measured, goal: Goal, bound: float) -> float:
         """The chance of such a loss, or of a larger one, where the true loss is `bound`: a one-sided p-value."""
         value, spread = self.lost(champion, goal)
         if spread.error:
             return spread.chance(value - bound)
-        beyond = min((value - bound) / self.span, 1.0)
-        return float((1 - beyond) ** (self.fewest or len(self.each))) if beyond > 0 else 1.0
+        beyond = value - bound
+        if beyond <= 0 or beyond >= self.span:  # the span is 0 where no row can differ
+            return 1.0 if beyond <= 0 else 0.0
+        return float((1 - beyond / self.span) ** int(self._counts.min()))
 
     def lost(self, champion: Measured, goal: Goal) -> tuple[float, Spread]:
         """The loss against `champion`, and how it varies over the rows."""
         sign = 1.0 if goal == "higher" else -1.0
-        return sign * (champion.value - self.value), Spread.of(sign * (champion.each - self.each))
+        return sign * (champion.value - self.value), Spread.of(sign * (champion.each - self.each), self.place)
 
 
-def wilson(successes: int, trials: int, tail: float = TWO_SIDED) -> Estimate:
-    """A rate with the score interval of Wilson (1927), which stays within 0 and 1."""
-    rate, z = successes / trials, _normal(tail)
-    centre = (rate + z * z / (2 * trials)) / (1 + z * z / trials)
-    half = z * sqrt(rate * (1 - rate) / trials + z * z / (4 * trials * trials)) / (1 + z * z / trials)
-    low, high = max(centre - half, 0.0), min(centre + half, 1.0)
-    return Estimate(rate, low if successes else 0.0, high if successes < trials else 1.0)
-
-
-def apart(first: Floats, second: Floats) -> tuple[int, int]:
-    """Rows that only `first` and that only `second` has; both hold 0 and 1, [n]."""
-    return int((first > second).sum()), int((second > first).sum())
-
-
-def paired_share(only: tuple[int, int], rows: int, tail: float) -> tuple[float, float]:
-    """Limits of the share that the first has more than the second of the same rows, `tail` left out at each end.
-
-    `only` are the rows that one alone has. By Tango (1998).
-    """
-    z, (first, second) = _normal(tail), only
-    return -_tango(second, first, rows, z), _tango(first, second, rows, z)
-
-
-def _tango(first: int, second: int, n: int, z: float) -> float:
-    """The upper limit: the largest difference that is within z standard errors, by bisection."""
-    low, high = (first - second) / n, 1.0
-    for _ in range(50):
-        middle = (low + high) / 2
-        b = -first - second + (2 * n - first + second) * middle
-        c = -second * middle * (1 - middle)
-        likely = (sqrt(max(b * b - 8 * n * c, 0.0)) - b) / (4 * n)
-        error = sqrt(max(n * (2 * likely + middle * (1 - middle)), 0.0))
-        if n * middle - (first - second) <= z * error:
-            low = middle
-        else:
-            high = middle
-    return high
-
-
-def share_loss(candidate: Floats, champion: Floats, goal: Goal) -> Loss:
-    """What is lost in a share of the rows; both hold 0 and 1, [n]. Of a number that is the goal, the loss is how much
-
-    farther from it the candidate is. There the limits hold whichever side of it either is on: of the two differences of
-    distances that each side of the candidate leaves, at half the chance of error each, the closer one.
-    """
-    only, rows = apart(champion, candidate), len(candidate)
-    if goal == "higher":
-        low, high = paired_share(only, rows, TWO_SIDED)
-        least, most = paired_share(only, rows, ONE_SIDED)
-        return Loss((only[0] - only[1]) / rows, low, high, least, most)
-    assert not isinstance(goal, str)
-    value = abs(float(candidate.mean()) - goal) - abs(float(champion.mean()) - goal)
-    low, high = _distance(candidate, champion, goal, TWO_SIDED)
-    least, most = _distance(candidate, champion, goal, ONE_SIDED)
-    return Loss(value, low, high, least, most)
-
-
-def _distance(candidate: Floats, champion: Floats, goal: float, tail: float) -> tuple[float, float]:
-    rows = len(candidate)
-    low, high = paired_share(apart(candidate, champion), rows, tail / 2)
-    sum_low, sum_high = (x + 1 - 2 * goal for x in paired_share(apart(candidate, 1 - champion), rows, tail / 2))
-    most = max(min(high, sum_high), min(-low, -sum_low))
-    return -max(min(-low, sum_high), min(high, -sum_low)), most
-
-
-def _normal(tail: float) -> float:
-    return NormalDist().inv_cdf(1 - tail)
+def _reach(spread: Spread, unseen: Unseen, tail: float) -> tuple[float, float]:
+    """How far below and above the value the limits lie, for what varies and for what was not seen."""
+    (below, above), more = spread.reach(tail), unseen.reach(tail)
+    return hypot(below, more), hypot(above, more)

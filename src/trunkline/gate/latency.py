@@ -1,7 +1,8 @@
 """How fast running servers are, seen by a client on the same machine.
 
 The phase is made of rounds, half a second each or so. In a round, requests go to the servers in turn, one each, in an
-order that is drawn; then each server gets a block of requests on a schedule, and a short one of as many as it can take.
+order that is drawn; then each server gets a block of requests on a schedule, which lasts until they are answered, and a
+short one of as many as it can take.
 So what else the machine does hits all servers alike, and what is left of it is told from the servers' own time by what
 the kernel says of waiting threads (`machine`). Three times at most, at planned moments, the phase asks whether the
 rules are decided, and ends if they are.
@@ -26,7 +27,7 @@ from trunkline.gate.client import Asked, Connection, Schedule, drive, excerpt, r
 from trunkline.gate.evidence import Latency, Memory, Own
 from trunkline.gate.latency_rules import BUSY_CORES, settled
 from trunkline.gate.policy import LatencyRule
-from trunkline.gate.timings import QUANTILES, Block, limits, own_times, quantile, ratio, throughput
+from trunkline.gate.timings import QUANTILES, Block, limits, own_times, paired, quantile, ratio, throughput
 from trunkline.gate.waiting import Look, Waiting
 from trunkline.models.answer import numbers
 from trunkline.models.task import BINARY, Task
@@ -37,8 +38,12 @@ _TURNS_SECONDS, _OPEN_SECONDS, _CLOSED_SECONDS = 0.2, 0.12, 0.05
 """What a round gives each server: for single requests, requests on a schedule, and as many as it can take."""
 _BUSY_TURNS = 4
 """How much longer single requests may take in a round where others kept the machine busy in the last one."""
+_STALL = 10
+"""A single request that lasts as long as so many gaps of the schedule is a stall: so many would have waited with it."""
 _LEAST, _MOST = 10, 100
 """Single requests of a round to each server."""
+_MOST_STALLS = 1000
+"""That are kept: the longest."""
 
 
 @dataclass(frozen=True)
@@ -169,7 +174,7 @@ class _Server:
         count, before = max(round(rate * seconds), 1), machine.stolen()
         schedule = Schedule(count, round(1e9 / rate), max(seconds, count / rate) + self._load.timeout)
         asked = drive(self._lanes, self.request, schedule, self.threads.now)
-        self._next += count
+        self._next += len(asked)
         if machine.stolen() > before:  # some time in this block, and nobody knows when
             return [each._replace(disturbed=True) for each in asked]
         return asked
@@ -287,6 +292,8 @@ class _Phase:
             single_ms={name: quantile(single, share) for name, share in QUANTILES},
             single={name: limits(own_times(seen.single), share) for name, share in QUANTILES},
             single_requests=len(single),
+            stalls_ms=tuple(sorted(single[single > _STALL * 1e3 / self._rate].tolist(), reverse=True)[:_MOST_STALLS]),
+            single_seconds=float(single.sum()) / 1e3,
             slower=self._slower() if candidate and len(self._servers) > 1 else {},
             throughput=rates,
             cold_start_s=target.cold_start,
@@ -308,7 +315,7 @@ class _Phase:
         return seconds if seconds is None or not self._shared else max(seconds - server.waited_at_start, 0.0)
 
     def _slower(self) -> dict[str, Own]:
-        ours, theirs = (own_times(server.seen.single) for server in self._servers[:2])
+        ours, theirs = paired(*(server.seen.single for server in self._servers[:2]))
         return {name: ratio(ours, theirs, share) for name, share in QUANTILES}
 
 

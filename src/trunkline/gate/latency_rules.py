@@ -5,7 +5,8 @@ what was measured is within the bound, *fail* if the near limit is beyond it, el
 
 - `latency.p50_ms`, `.p95_ms`, `.p99_ms`: of requests on a schedule, counted from when each was due, and undisturbed by
   others. Where others keep the machine busy, no schedule can be kept, and what counts is single requests, without the
-  time they waited for a CPU.
+  time they waited for a CPU. A server that stood still while it was asked one at a time does not pass if those who
+  would have come meanwhile, and waited longer than the bound, would have been too many.
 - `latency.may_slow`: how many times the champion's latency the candidate's is, one request at a time; of p50, or of
   what it names. Passes if there is no champion.
 - `latency.throughput_at_least`: passes by what was seen; fails only if it would be too little without others too.
@@ -20,6 +21,7 @@ the more of it others keep busy.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from trunkline.gate.evidence import Latency, Own
 from trunkline.gate.policy import LatencyRule
@@ -60,7 +62,7 @@ def _quantiles(rule: LatencyRule, found: Latency | None) -> Iterator[RuleResult]
             yield RuleResult(path, None, bound, "undecided", "no server was measured")
             continue
         seen: float = getattr(found, f"{name}_ms")
-        own = found.own.get(name)
+        own, requests = found.own.get(name), found.requests
         if own is None:
             why = f"{seen:.2f} ms over {found.requests:,} requests of one row"
             yield RuleResult(path, seen, bound, "pass" if seen <= bound else "fail", why)
@@ -69,10 +71,24 @@ def _quantiles(rule: LatencyRule, found: Latency | None) -> Iterator[RuleResult]
         if seen > own.value * (1 + _MARGIN):
             why += f" ({seen:.2f} ms with those that others disturbed)"
         if found.others_cores > BUSY_CORES and name in found.single:
-            own = found.single[name]
+            own, requests = found.single[name], found.single_requests
             why = f"{own.value:.2f} ms one at a time without what others took of the machine"
             why += f" ({seen:.2f} ms over {found.requests:,} requests at {found.rate or 0:,.0f} a second with it)"
-        yield _ceiling(path, bound, own, why, found)
+        yield _unless_it_stood_still(_ceiling(path, bound, own, why, found, requests), name, found)
+
+
+def _unless_it_stood_still(result: RuleResult, name: str, found: Latency) -> RuleResult:
+    """Single requests that took very long, by the time they took: as many as would have come in it."""
+    assert result.bound is not None
+    beyond = sum(max(stall - result.bound, 0.0) for stall in found.stalls_ms) / 1e3
+    may_be_late = 1 - int(name.removeprefix("p")) / 100
+    if result.status != "pass" or beyond <= may_be_late * found.single_seconds:
+        return result
+    why = (
+        f"{result.why}; but asked one at a time it stood still for up to {found.stalls_ms[0]:,.0f} ms: who comes at "
+        f"any moment waits longer than {result.bound:g} ms with a probability of {beyond / found.single_seconds:.1%}"
+    )
+    return replace(result, status="undecided", why=why)
 
 
 def _ratios(rule: LatencyRule, found: Latency | None, champion: Latency | None) -> Iterator[RuleResult]:
@@ -94,9 +110,8 @@ def _ratios(rule: LatencyRule, found: Latency | None, champion: Latency | None) 
             quantile = name[1:] or "p50"
             times = f"{found.single_ms[quantile]:.2f} and {champion.single_ms[quantile]:.2f} ms"
             why = f"{quantile} is {slower.value:.2f} times the champion's ({times})"
-            yield _ceiling(
-                path, bound, slower, f"{why} over {found.single_requests:,} requests", found, _BUSY_RATIO_MARGIN
-            )
+            why += f" over {found.single_requests:,} requests"
+            yield _ceiling(path, bound, slower, why, found, found.single_requests, _BUSY_RATIO_MARGIN)
 
 
 _NAMES = ("p50", "p95", "p99")
@@ -111,7 +126,9 @@ def _others(rule: LatencyRule, found: Latency | None) -> Iterator[RuleResult]:
         yield _memory(rule.memory_mb, found)
 
 
-def _ceiling(path: str, bound: float, own: Own, why: str, found: Latency, busiest: float = _BUSY_MARGIN) -> RuleResult:
+def _ceiling(
+    path: str, bound: float, own: Own, why: str, found: Latency, requests: int, busiest: float = _BUSY_MARGIN
+) -> RuleResult:
     margin = 1 + _margin(found, busiest)
     low = own.low / margin if own.low is not None else None
     high = own.high * margin if own.high is not None else None
@@ -120,7 +137,7 @@ def _ceiling(path: str, bound: float, own: Own, why: str, found: Latency, busies
         return RuleResult(path, own.value, bound, "pass", why)
     if low is not None and low > bound:
         return RuleResult(path, own.value, bound, "fail", why)
-    return RuleResult(path, own.value, bound, "undecided", f"{why}; {_needed(bound, own, margin, found)}")
+    return RuleResult(path, own.value, bound, "undecided", f"{why}; {_needed(bound, own, margin, found, requests)}")
 
 
 def _margin(found: Latency, busiest: float = _BUSY_MARGIN) -> float:
@@ -132,9 +149,8 @@ def _or_none(limit: float | None) -> str:
     return "any number" if limit is None else f"{limit:.2f}"
 
 
-def _needed(bound: float, own: Own, margin: float, found: Latency) -> str:
+def _needed(bound: float, own: Own, margin: float, found: Latency, requests: int) -> str:
     """How many requests would decide, if the value stays: limits close in with the root of the requests."""
-    requests = found.single_requests if found.others_cores > BUSY_CORES else found.requests
     if own.value / margin <= bound <= own.value * margin:
         busy = f" while others keep {found.others_cores:.1f} cores busy" if margin > 1 + _MARGIN else ""
         return f"no number of requests decides a bound so close to the value{busy}"

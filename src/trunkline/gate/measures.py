@@ -8,36 +8,35 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import log
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from trunkline.gate.intervals import Floats, Measured
-from trunkline.gate.metrics import Ints
-from trunkline.models.measures import absolute_errors, brier_scores, covered, pinball_losses, square_errors
+from trunkline.gate.intervals import Floats, Ints, Measured
+from trunkline.models.measures import (
+    LEAST_PROBABILITY,
+    absolute_errors,
+    brier_scores,
+    covered,
+    log_losses,
+    pinball_losses,
+    square_errors,
+)
 
 __all__ = [
-    "absolute_error", "average_precision", "brier", "class_log_loss", "log_loss", "macro_f1", "pinball", "r2",
-    "root_mean_square", "within",
+    "absolute_error", "average_precision", "brier", "log_loss", "macro_f1", "pinball", "r2", "root_mean_square",
+    "within",
 ]  # fmt: skip
 
 _EPSILON = float(np.finfo(np.float64).eps)
-_WORST = -log(_EPSILON)
+_WORST = -log(LEAST_PROBABILITY)
 """The log loss of a row that is surely wrong, in nats."""
 
 
-def log_loss(positive: npt.NDArray[np.bool_], score: Floats) -> Measured:
-    """Mean negative log-likelihood, scores clipped to within machine precision of 0 and 1."""
-    return _likelihood(np.where(positive, score, 1 - score))
-
-
-def class_log_loss(place: Ints, score: Floats) -> Measured:
-    """Mean negative log-likelihood of the right class, clipped as `log_loss`."""
-    return _likelihood(score[np.arange(len(place)), place])
-
-
-def _likelihood(of_right: Floats) -> Measured:
-    each = -np.log(np.clip(of_right, _EPSILON, 1 - _EPSILON))
+def log_loss(outcome: npt.NDArray[np.bool_] | Ints, score: Floats) -> Measured:
+    """Mean negative log-likelihood of a binary outcome, score [n], or of the right class, [n, k]."""
+    each = log_losses(outcome, score)
     return Measured(float(each.mean()), each, most=_WORST, span=_WORST)
 
 
@@ -63,7 +62,7 @@ def average_precision(positive: npt.NDArray[np.bool_], score: Floats) -> Measure
     after, after_hit = _below(gained * found / rest), _below(gained / rest)
     own = (gained[group] - hits) * (found[group] - hits) / rest[group]
     without = before[group] + own + after[group] - hits * after_hit[group]
-    return _jackknifed(value, without / np.maximum(found[-1] - hits, 1.0))
+    return _jackknifed(value, without / np.maximum(found[-1] - hits, 1.0), place=positive.astype(np.int64))
 
 
 def _below(steps: Floats) -> Floats:
@@ -85,7 +84,9 @@ def macro_f1(place: Ints, score: Floats) -> Measured:
     other = np.where(right, 0.0, _f1(both[chosen], either[chosen] - 1))
     gone = (either[place] == 1 + right) + (~right & (either[chosen] == 1))
     moved = total - each[place] + own - np.where(right, 0.0, each[chosen]) + other
-    return _jackknifed(float(total / classes), moved / np.maximum(classes - gone, 1))
+    without, marks = moved / np.maximum(classes - gone, 1), right.astype(np.float64)
+    weights = np.full(len(np.unique(place)), 1 / classes)
+    return _jackknifed(float(total / classes), without, place=place, marks=marks, weights=weights)
 
 
 def _f1(both: Floats, either: Floats) -> Floats:
@@ -97,13 +98,13 @@ def root_mean_square(y: Floats, score: Floats) -> Measured:
     """Root of the mean squared error; of several outputs, over all of them."""
     squares = square_errors(y, score)
     without = np.sqrt(np.maximum(squares.sum() - squares, 0.0) / (len(squares) - 1))
-    return _jackknifed(float(squares.mean() ** 0.5), without, most=np.inf, span=_range(y))
+    return _jackknifed(float(squares.mean() ** 0.5), without, most=np.inf, span=float(np.ptp(y)))
 
 
 def absolute_error(y: Floats, score: Floats) -> Measured:
     """Mean absolute error; of several outputs, over all of them."""
     each = absolute_errors(y, score)
-    return Measured(float(each.mean()), each, most=np.inf, span=_range(y))
+    return Measured(float(each.mean()), each, most=np.inf, span=float(np.ptp(y)))
 
 
 def r2(y: Floats, score: Floats) -> Measured:
@@ -118,7 +119,7 @@ def r2(y: Floats, score: Floats) -> Measured:
 def pinball(y: Floats, score: Floats, quantiles: Sequence[float]) -> Measured:
     """Mean pinball loss of rows and quantiles."""
     each = pinball_losses(y, score, quantiles)
-    return Measured(float(each.mean()), each, most=np.inf, span=_range(y))
+    return Measured(float(each.mean()), each, most=np.inf, span=float(np.ptp(y)))
 
 
 def within(y: Floats, score: Floats, name: str, names: Sequence[str]) -> Floats:
@@ -129,11 +130,7 @@ def within(y: Floats, score: Floats, name: str, names: Sequence[str]) -> Floats:
     return found
 
 
-def _jackknifed(value: float, without: Floats, *, least: float = 0.0, most: float = 1.0, span: float = 1.0) -> Measured:
-    """From the metric without each row, [n]."""
+def _jackknifed(value: float, without: Floats, **known: Any) -> Measured:
+    """From the metric without each row, [n]; `known` is what else `Measured` has."""
     n = len(without)
-    return Measured(value, n * value - (n - 1) * without, least, most, span)
-
-
-def _range(y: Floats) -> float:
-    return float(np.ptp(y))
+    return Measured(value, n * value - (n - 1) * without, **known)

@@ -9,21 +9,19 @@ comparing the areas under correlated ROC curves", IEEE Signal Processing Letters
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from math import sqrt
+from dataclasses import dataclass, replace
+from math import inf, sqrt
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from trunkline.gate.evidence import Estimate, Loss
-from trunkline.gate.intervals import ONE_SIDED, TWO_SIDED, Floats, Measured
+from trunkline.gate.intervals import ONE_SIDED, TWO_SIDED, Floats, Ints, Measured, agree
 from trunkline.gate.policy import Goal, goodness
 from trunkline.models.measures import midranks
 
 __all__ = ["Bootstrap", "DeLong", "Floats", "Ints", "areas_against_rest", "delong", "resampled"]
-
-Ints = npt.NDArray[np.int64]
 
 # Sums of products without BLAS: `@` wakes its threads, and waiting for them on a busy machine took ten times as long.
 _products = np.einsum
@@ -36,19 +34,26 @@ class DeLong:
     auc: Floats
     covariance: Floats
     each: Floats
-    fewest: int
-    """Rows of the rarer class."""
+    place: Ints
+    """The class of each row, [n]."""
+    marks: Floats | None = None
+    """Of a mean of several areas, the share of the rest that each row is above in that of its class, [k, n]."""
 
     def measured(self, model: int) -> Measured:
         """The area of one model."""
-        return Measured(float(self.auc[model]), self.each[model], fewest=self.fewest)
+        value, each = float(self.auc[model]), self.each[model]
+        if self.marks is None:
+            return Measured(value, each, place=self.place)
+        counts = np.unique(self.place, return_counts=True)[1]
+        # A class moves its own area, and those of the others by its share of their rest.
+        shares = counts[:, None] / (counts.sum() - counts)[None, :]
+        np.fill_diagonal(shares, 1.0)
+        return Measured(value, each, place=self.place, marks=self.marks[model], weights=shares.mean(axis=1))
 
 
 def delong(positive: npt.NDArray[np.bool_], scores: Floats) -> DeLong:
     """Areas under the ROC curve and their covariance. `scores` is [k, n]; both classes need a row."""
-    found = [_area(positive, score) for score in scores]
-    m, n = int(positive.sum()), int((~positive).sum())
-    return _delong(found, [positive, ~positive], min(m, n))
+    return _delong([_area(positive, score) for score in scores], positive.astype(np.int64))
 
 
 def areas_against_rest(place: Ints, scores: list[Floats]) -> DeLong:
@@ -56,27 +61,30 @@ def areas_against_rest(place: Ints, scores: list[Floats]) -> DeLong:
 
     What a row adds to the mean of the areas is the mean of what it adds to each.
     """
-    counts = np.bincount(place, minlength=scores[0].shape[1])
-    classes = [int(one) for one in np.flatnonzero(counts)]
-    found = []
-    for score in scores:
+    classes = np.unique(place).tolist()
+    found, marks = [], np.empty((len(scores), len(place)))
+    for model, score in enumerate(scores):
         of_class = [_area(place == one, score[:, one]) for one in classes]
         area, moved = zip(*of_class, strict=True)
         found.append((float(np.mean(area)), np.mean(moved, axis=0)))
-    return _delong(found, [place == one for one in classes], int(counts[classes].min()))
+        for one, own in zip(classes, moved, strict=True):
+            rows = place == one
+            marks[model, rows] = own[rows] * np.count_nonzero(rows)
+    return replace(_delong(found, place), marks=marks + 1)
 
 
-def _delong(found: list[tuple[float, Floats]], groups: list[npt.NDArray[np.bool_]], fewest: int) -> DeLong:
-    """From areas and what each row adds to them beyond the mean, with the rows that are drawn together."""
+def _delong(found: list[tuple[float, Floats]], place: Ints) -> DeLong:
+    """From areas and what each row adds to them beyond the mean; the rows of a class are drawn together."""
     auc = np.array([area for area, _ in found])
     moved = np.array([part for _, part in found])
-    for rows in groups:
+    for one in np.unique(place):
+        rows = place == one
         if (count := int(rows.sum())) > 1:
             moved[:, rows] -= moved[:, rows].mean(axis=1, keepdims=True)
             moved[:, rows] *= sqrt(count / (count - 1))
     covariance: Floats = _products("ki,li->kl", moved, moved)
     n = moved.shape[1]
-    return DeLong(auc, covariance, auc[:, None] + moved * sqrt(n * (n - 1)), fewest)
+    return DeLong(auc, covariance, auc[:, None] + moved * sqrt(n * (n - 1)), place)
 
 
 def _area(positive: npt.NDArray[np.bool_], score: Floats) -> tuple[float, Floats]:
@@ -98,7 +106,8 @@ class Bootstrap:
     """One metric of k models: on the rows as they are, [k], and on each of b resamples, [b, k].
 
     Each limit is the farther one of the percentile (Efron & Tibshirani 1993, ch. 13) and of the normal limit by the
-    resamples' standard deviation: with few rows either alone is too close.
+    resamples' standard deviation: with few rows either alone is too close. Where all resamples agree they tell nothing
+    of rows that were not seen: then a loss has no limits.
     """
 
     value: Floats
@@ -109,10 +118,14 @@ class Bootstrap:
         value = float(self.value[model])
         return Estimate(value, *_limits(value, self.resampled[:, model], TWO_SIDED))
 
-    def loss(self, goal: Goal) -> Loss:
-        """What model 0 loses against model 1."""
+    def loss(self, goal: Goal, *, same: bool = False) -> Loss:
+        """What model 0 loses against model 1. `same`: both gave the same scores, so there is nothing to lose."""
+        if same:
+            return Loss(0.0, 0.0, 0.0, 0.0, 0.0)
         value, resampled = goodness(goal, self.value), goodness(goal, self.resampled)
         lost, drawn = float(value[1] - value[0]), resampled[:, 1] - resampled[:, 0]
+        if agree(drawn):
+            return Loss(lost, -inf, inf, -inf, inf)
         (low, high), (least, most) = _limits(lost, drawn, TWO_SIDED), _limits(lost, drawn, ONE_SIDED)
         return Loss(lost, low, high, least, most)
 

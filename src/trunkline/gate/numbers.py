@@ -4,22 +4,37 @@ from __future__ import annotations
 
 from math import floor, isfinite, log10
 
-__all__ = ["shown", "signed"]
+__all__ = ["of_rule", "shown", "signed"]
 
 
 def shown(value: float, scale: float | None = None) -> str:
-    """`value` with the decimals that a number of the size of `scale` (default: its own) needs.
+    """`value` with the decimals that a number of the size of `scale` (default: its own) needs; – if not finite.
 
     >>> shown(0.77), shown(12345.678), shown(3.0, 12345.678), shown(0.00012)
     ('0.7700', '12346', '3', '0.000120')
     """
+    if not isfinite(value):
+        return "–"
     return f"{value:.{_decimals(value if scale is None else scale)}f}"
 
 
 def signed(value: float, scale: float = 1.0) -> str:
     """`value` with its sign, as `shown`; what rounds to nothing has no minus."""
+    if not isfinite(value):
+        return "–"
     decimals = _decimals(scale)
     return f"{round(value, decimals) + 0.0:+.{decimals}f}"
+
+
+def of_rule(rule: str, value: float | None, bound: float | None) -> str:
+    """The value or bound of the rule of that name, by what it is about."""
+    if value is None or not isfinite(value):
+        return "–"
+    if rule.startswith("metrics."):
+        return shown(value, max(abs(value), abs(bound or 0.0)))
+    if rule.startswith("latency."):
+        return f"{value:.2f}"
+    return f"{value:,.0f}" if value == int(value) else shown(value)
 
 
 def _decimals(scale: float) -> int:

@@ -11,13 +11,13 @@ import numpy as np
 
 from trunkline.datasets.manifest import Manifest
 from trunkline.errors import DatasetError, did_you_mean
-from trunkline.gate.metrics import Ints
+from trunkline.gate.intervals import Ints
 from trunkline.project.files import check_content
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["MOST_ROWS", "OpenPart", "probe_rows", "seen"]
+__all__ = ["MOST_ROWS", "OpenPart", "columns", "probe_rows", "seen"]
 
 MOST_ROWS = 2_000
 _MOST_BYTES = 64 << 20  # of the file's: rows with images are large
@@ -30,6 +30,13 @@ class OpenPart:
 
     folder: Path
     manifest: Manifest
+
+
+def columns(part: OpenPart) -> pa.Schema:
+    """The columns of the dataset."""
+    import pyarrow.parquet as pq
+
+    return pq.read_schema(part.folder / str(part.manifest.parts["validation"].file))
 
 
 def probe_rows(part: OpenPart, inputs: Sequence[str], *, seed: int = 0) -> pa.Table:

@@ -34,6 +34,8 @@ _RESAMPLES = 400
 _FEWEST = 50
 _SECONDS = 60.0
 """How long resamples are drawn; a slow metric gets fewer of them, but these at least."""
+_LONGEST = 600.0
+"""Seconds after which a metric that has not been measured on these is stopped."""
 
 
 def own_metric(root: Path, declared: Declared, *, classes: bool, seed: int = 0) -> OwnMetric | None:
@@ -55,10 +57,23 @@ def own_metric(root: Path, declared: Declared, *, classes: bool, seed: int = 0) 
                 "classes": classes,
                 "seed": seed,
             }
-            found = run_apart("trunkline.gate.own:measure", request, root=root, sealed=True)
+            try:
+                found = run_apart("trunkline.gate.own:measure", request, root=root, sealed=True, within=_LONGEST)
+            except TimeoutError as exc:
+                raise _late(told["name"], len(outcome), declared) from exc
         return Bootstrap(np.array(found["value"]), np.array(found["resampled"]))
 
     return OwnMetric(str(told["name"]), "higher" if told["higher_is_better"] else "lower", ask)
+
+
+def _late(name: object, rows: int, declared: Declared) -> TrainingError:
+    return TrainingError(
+        f"the metric {str(name)!r} was not measured on {rows:,} rows and {_FEWEST} resamples of them in {_LONGEST:g} s,"
+        " and was stopped",
+        file=declared.file,
+        line=declared.line,
+        hint="compute it with NumPy on whole arrays, without a loop over rows",
+    )
 
 
 def measure(request: Mapping[str, Any], tell: object) -> dict[str, Any]:

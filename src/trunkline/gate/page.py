@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from math import isfinite
 
 from trunkline.datasets.drawing import text
-from trunkline.gate.numbers import shown
 
-__all__ = ["card", "coded", "fold", "html_table", "key", "number", "prose"]
+__all__ = ["card", "coded", "fold", "html_table", "key", "prose"]
 
 _KEYS = {
     "candidate": "candidate",
@@ -57,14 +55,3 @@ def html_table(head: Sequence[str], rows: Sequence[Sequence[str]], align: str) -
 def _cells(row: Sequence[str], sides: Sequence[str]) -> str:
     first, *others = zip(row, sides, strict=True)
     return f'<th scope="row"{first[1]}>{first[0]}</th>' + "".join(f"<td{side}>{cell}</td>" for cell, side in others)
-
-
-def number(rule: str, value: float | None, bound: float | None) -> str:
-    """A rule's value or bound, by what the rule is about."""
-    if value is None or not isfinite(value):
-        return "–"
-    if rule.startswith("metrics."):
-        return shown(value, max(abs(value), abs(bound or 0.0)))
-    if rule.startswith("latency."):
-        return f"{value:.2f}"
-    return f"{value:,.0f}" if value == int(value) else shown(value)

@@ -11,13 +11,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from trunkline.gate.evidence import Evidence, Leakage, Parity, Provenance
+from trunkline.gate.evidence import WAYS, Evidence, Leakage, Parity, Provenance
 from trunkline.gate.policy import GatePolicy
 from trunkline.gate.rule import RuleResult
 
 __all__ = ["proven"]
-
-_WAYS = {"http": "HTTP answers", "warehouse": "the warehouse's scores"}
 
 
 def proven(evidence: Evidence, policy: GatePolicy) -> list[RuleResult]:
@@ -35,7 +33,7 @@ def proven(evidence: Evidence, policy: GatePolicy) -> list[RuleResult]:
 
 
 def _parity(found: Parity) -> RuleResult:
-    ways = " and ".join(_WAYS[way] for way in found.ways)
+    ways = " and ".join(f"{WAYS[way]}s" for way in found.ways)
     why = f"{found.differ:,} of {found.rows:,} rows differ: {ways} against offline scores"
     return RuleResult("parity", float(found.differ), 0.0, "fail" if found.differ else "pass", why)
 

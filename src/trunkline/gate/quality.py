@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,13 +13,16 @@ from trunkline.errors import DatasetError, EngineError
 from trunkline.gate import measures
 from trunkline.gate.calibration import calibrate, confidence, coverage
 from trunkline.gate.curves import curves
-from trunkline.gate.evidence import Calibration, MetricEvidence, Quality
-from trunkline.gate.intervals import Floats, Measured, share_loss, wilson
-from trunkline.gate.metrics import Bootstrap, DeLong, Ints, areas_against_rest, delong
+from trunkline.gate.evidence import Calibration, Loss, MetricEvidence, Quality
+from trunkline.gate.intervals import Floats, Ints, Measured, agree
+from trunkline.gate.metrics import Bootstrap, DeLong, areas_against_rest, delong
 from trunkline.gate.policy import Goal, goals
+from trunkline.gate.shares import share_loss, wilson
 from trunkline.gate.slices import Compared, SliceColumn, sliced
 from trunkline.models.measures import hits
 from trunkline.models.task import BINARY, Task
+
+__all__ = ["OwnMetric", "Standard", "check_scores", "measure_quality"]
 
 _SLICED_BY = {
     "binary": "roc_auc",
@@ -29,6 +32,10 @@ _SLICED_BY = {
     "custom": "rmse",
 }
 _SHARES = ("accuracy", "coverage")
+_IN_UNITS = ("rmse", "mae", "pinball_loss")
+"""Metrics that have the size of the target."""
+_OFF = 1e-3
+"""How far the probabilities of a row may be from 1 together: what float32 and rounding leave is far less."""
 _METHODS = {
     "roc_auc": "DeLong",
     "roc_auc_ovr": "DeLong, mean of the classes",
@@ -77,15 +84,13 @@ def measure_quality(
     by = by or Standard()
     task, own = by.task, by.own
     _check_outcome(outcome, task)
-    _check(candidate, outcome, task, "candidate")
-    scores = [candidate]
-    if champion is not None:
-        _check(champion, outcome, task, "champion")
-        scores.append(champion)
-    judge = _Judge(task)
+    scores = [candidate, *([champion] if champion is not None else [])]
+    for score, who in zip(scores, ("candidate", "champion"), strict=False):
+        check_scores(score, len(outcome), task, who)
+    judge = _Judge(task, 1.0 if task.kind in ("binary", "multiclass") else float(np.ptp(outcome)))
     metrics = list(judge.metrics(outcome, scores))
     if own is not None:
-        metrics.insert(0, _bootstrapped(own.name, own.goal, own.measure(outcome, scores)))
+        metrics.insert(0, _bootstrapped(own.name, own.goal, own.measure(outcome, scores), same=_same(scores)))
     if not metrics:
         raise DatasetError("the model's outputs have another shape than its target, and it has no metric of its own")
     sliced_by = _SLICED_BY[task.kind]
@@ -117,10 +122,11 @@ def _check_outcome(outcome: _Outcome, task: Task) -> None:
         raise DatasetError(f"the test part has {found}: too little to judge by", hint=hint)
 
 
-def _check(score: Floats, outcome: _Outcome, task: Task, who: str) -> None:
-    if len(score) != len(outcome):
-        raise EngineError(f"the {who} gave {len(score)} scores for {len(outcome)} rows")
-    shape = (len(outcome), *((task.width,) if task.width is not None else ()))
+def check_scores(score: Floats, rows: int, task: Task, who: str) -> None:
+    """Raise `EngineError` unless `score` holds what a model of `task` answers to so many rows; `who` gave it."""
+    if len(score) != rows:
+        raise EngineError(f"the {who} gave {len(score)} scores for {rows} rows")
+    shape = (rows, *((task.width,) if task.width is not None else ()))
     if score.shape != shape:
         raise EngineError(f"the {who} gave scores of shape {list(score.shape)}, not {list(shape)}")
     fine = (score >= 0) & (score <= 1) if task.kind in ("binary", "multiclass") else np.isfinite(score)
@@ -128,6 +134,13 @@ def _check(score: Floats, outcome: _Outcome, task: Task, who: str) -> None:
     if len(bad):
         none = "no probability" if task.kind in ("binary", "multiclass") else "no number"
         raise EngineError(f"the {who}'s score of row {bad[0]} is {score[bad[0]]}, which is {none}")
+    if task.kind == "multiclass":
+        sums = score.sum(axis=1)
+        off = np.flatnonzero(np.abs(sums - 1) > _OFF)
+        if len(off):
+            told = f"the {who}'s probabilities of row {off[0]} are {sums[off[0]]:.4g} together, not 1"
+            hint = "a score for each class is made a probability by a softmax, or by dividing it by the row's sum"
+            raise EngineError(f"{told}; so it is in {len(off):,} of {rows:,} rows", hint=hint)
 
 
 def _calibration(task: Task, outcome: _Outcome, score: Floats) -> Calibration | None:
@@ -144,9 +157,10 @@ def _counts(place: Ints, task: Task) -> dict[str, int]:
 
 @dataclass(frozen=True)
 class _Judge:
-    """The metrics of a task, on any rows."""
+    """The metrics of a task, on any rows. `span` is how far apart the outcomes of all rows are."""
 
     task: Task
+    span: float
 
     def metrics(self, outcome: _Outcome, scores: _Scores) -> Iterator[MetricEvidence]:
         """All of them, in the order of `goals`."""
@@ -155,7 +169,7 @@ class _Judge:
         same = _same(scores)
         for name, goal in goals(self.task).items():
             if name.startswith(_SHARES):
-                yield _share(name, goal, [self._share(name, outcome, score) for score in scores])
+                yield _share(name, goal, [self._share(name, outcome, score) for score in scores], same=same)
                 continue
             found = self._measured(name, outcome, scores)
             yield MetricEvidence(
@@ -192,10 +206,10 @@ class _Judge:
 
     def _metric(self, name: str, outcome: _Outcome, score: Floats) -> Measured:
         if name == "pinball_loss":
-            return measures.pinball(outcome, score, self.task.quantiles)
-        if name == "log_loss" and self.task.kind == "multiclass":
-            return measures.class_log_loss(outcome, score)
-        return _METRICS[name](outcome, score)
+            found = measures.pinball(outcome, score, self.task.quantiles)
+        else:
+            found = _METRICS[name](outcome, score)
+        return replace(found, span=self.span) if name in _IN_UNITS else found
 
     def _share(self, name: str, outcome: _Outcome, score: Floats) -> Floats:
         """1 for each row that counts."""
@@ -218,26 +232,28 @@ def _same(scores: _Scores) -> bool:
     return len(scores) > 1 and np.array_equal(scores[0], scores[1])
 
 
-def _share(name: str, goal: Goal, counted: list[Floats]) -> MetricEvidence:
+def _share(name: str, goal: Goal, counted: list[Floats], *, same: bool) -> MetricEvidence:
     rates = [wilson(int(one.sum()), len(one)) for one in counted]
     paired = len(counted) > 1
+    lost = Loss(0.0, 0.0, 0.0, 0.0, 0.0) if same else share_loss(counted[0], counted[1], goal) if paired else None
     return MetricEvidence(
         name=name,
         method="Wilson; loss by Tango" if paired else "Wilson",
         candidate=rates[0],
         champion=rates[1] if paired else None,
-        loss=share_loss(counted[0], counted[1], goal) if paired else None,
+        loss=lost,
         goal=goal,
     )
 
 
-def _bootstrapped(name: str, goal: Goal, found: Bootstrap) -> MetricEvidence:
+def _bootstrapped(name: str, goal: Goal, found: Bootstrap, *, same: bool) -> MetricEvidence:
     paired = len(found.value) == 2
+    alike = ", all alike: no interval" if any(map(agree, found.resampled.T)) else ""
     return MetricEvidence(
         name=name,
-        method=f"bootstrap, {len(found.resampled)} resamples",
+        method=f"bootstrap, {len(found.resampled)} resamples{alike}",
         candidate=found.estimate(0),
         champion=found.estimate(1) if paired else None,
-        loss=found.loss(goal) if paired else None,
+        loss=found.loss(goal, same=same) if paired else None,
         goal=goal,
     )

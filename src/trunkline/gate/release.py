@@ -17,6 +17,8 @@ from trunkline.gate.evidence import Calibration, Estimate, Evidence, MetricEvide
 from trunkline.gate.policy import Goal, goodness
 from trunkline.gate.verdict import Verdict
 
+__all__ = ["Released", "WITHHELD", "release"]
+
 WITHHELD = "withheld: the best shown so far"
 
 

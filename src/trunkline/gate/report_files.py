@@ -36,14 +36,32 @@ def write(report: Report, directory: Path) -> Files:
 
 
 def _fitting(report: Report) -> bytes:
-    """The JSON, small enough for `read`: if need be with the slices alone that lose most, and no earlier verdicts."""
+    """The JSON, small enough for `read`: if need be with the slices alone that lose most, and no earlier verdicts;
+
+    then without the values of the row whose scores differ.
+    """
     written = _json(report)
-    if len(written) <= LARGEST:
-        return written
+    for shorter in (_few_slices, _no_row):
+        if len(written) <= LARGEST:
+            break
+        report = shorter(report)
+        written = _json(report)
+    return written
+
+
+def _few_slices(report: Report) -> Report:
     quality = report.evidence.quality
     worst = sorted(quality.slices, key=lambda found: -found.loss.at_least if found.loss else inf)[:_MOST_SLICES]
     evidence = replace(report.evidence, quality=replace(quality, slices=tuple(worst)))
-    return _json(replace(report, evidence=evidence, earlier=()))
+    return replace(report, evidence=evidence, earlier=())
+
+
+def _no_row(report: Report) -> Report:
+    parity = report.evidence.parity
+    if parity is None or parity.example is None:
+        return report
+    bare = replace(parity, example=replace(parity.example, row={}))
+    return replace(report, evidence=replace(report.evidence, parity=bare))
 
 
 def _json(report: Report) -> bytes:

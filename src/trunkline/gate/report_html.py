@@ -11,8 +11,8 @@ from pathlib import Path
 from trunkline.datasets.drawing import html_page, text
 from trunkline.gate.curves_svg import curve_svgs
 from trunkline.gate.evidence import Curve, Loss, Quality, SliceEvidence
-from trunkline.gate.numbers import shown, signed
-from trunkline.gate.page import card, coded, fold, html_table, key, number
+from trunkline.gate.numbers import of_rule, shown, signed
+from trunkline.gate.page import card, coded, fold, html_table, key
 from trunkline.gate.report import Report
 from trunkline.gate.report_html_proof import leakage, parity, provenance, server
 from trunkline.gate.report_slices import calibration_said, corrected, slices_said, tests_listing
@@ -20,7 +20,6 @@ from trunkline.gate.report_svg import MOST_SLICES, earlier_svg, metrics_svg, rel
 
 __all__ = ["to_html"]
 
-# The browser itself is told to run nothing and to ask nobody, should a value ever escape its quotes.
 _WORDS = {"pass": "✓ pass", "fail": "✗ fail", "undecided": "? undecided"}
 _MOST_ROWS = 400
 
@@ -75,8 +74,8 @@ def _rules(report: Report) -> Iterator[str]:
         [
             coded(rule.name),
             f'<span class="tag {rule.status}">{_WORDS[rule.status]}</span>',
-            number(rule.name, rule.value, rule.bound),
-            number(rule.name, rule.bound, rule.bound),
+            of_rule(rule.name, rule.value, rule.bound),
+            of_rule(rule.name, rule.bound, rule.bound),
             text(rule.why, 600),
         ]
         for rule in report.verdict.rules

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from trunkline.datasets.drawing import text
+from trunkline.gate.evidence import WAYS
 from trunkline.gate.latency_svg import latency_svg
 from trunkline.gate.page import card, coded, html_table, key, prose
 from trunkline.gate.report import Report
-from trunkline.gate.report_proof import SHARED, server_listings, size
+from trunkline.gate.report_proof import SHARED, farthest, scores_told, server_listings, size
 
 __all__ = ["leakage", "parity", "provenance", "server"]
 
-_WAYS = {"http": "HTTP answer", "warehouse": "warehouse score"}
 _SIGNS = {"ok": "✓ fine", "warn": "! look at this", "fail": "✗ wrong", "skipped": "not looked at"}
 
 
@@ -37,18 +37,16 @@ def parity(report: Report) -> Iterator[str]:
     found = report.evidence.parity
     if found is None:
         return
-    ways = " and ".join(_WAYS[way] for way in found.ways)
+    ways = " and ".join(WAYS[way] for way in found.ways)
     mark = "fail" if found.differ else "pass"
     of_size = " of the score's size" if found.relative else ""
     said = f'<p>{ways} against offline score: <span class="tag {mark}">{found.differ:,} of {found.rows:,} differ</span>'
-    said += f" (by more than {found.tolerance:g}{of_size}; largest difference {found.largest:.2g}).</p>"
+    said += f" (by more than {found.tolerance:g}{of_size}; {farthest(found)}).</p>"
     if found.left_out:
         said += f'<p class="small">Not compared: {text(found.left_out, 400)}</p>'
     if found.example is not None:
-        one = found.example
-        told = {"offline": one.offline, "HTTP": one.http, "warehouse": one.warehouse}
-        numbers = ", ".join(f"{name} {coded(repr(value))}" for name, value in told.items() if value is not None)
-        rows = [[coded(name), coded(repr(value))] for name, value in one.row.items()]
+        numbers = ", ".join(f"{name} {coded(value)}" for name, value in scores_told(found.example))
+        rows = [[coded(name), coded(repr(value))] for name, value in found.example.row.items()]
         said += f"<p>First difference: {numbers}, for this row:</p>{html_table(['column', 'value'], rows, 'll')}"
     yield card(said)
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from math import isfinite
+from math import inf
 from types import MappingProxyType
 
 from trunkline.gate.evidence import Estimate, Loss, Quality, SliceEvidence
 from trunkline.gate.markdown import code, details, marker, table, words
-from trunkline.gate.numbers import shown, signed
+from trunkline.gate.numbers import of_rule, shown, signed
 from trunkline.gate.report import Looks, Report
 from trunkline.gate.report_proof import leakage_lines, parity_lines, provenance_lines, server_lines
 from trunkline.gate.report_slices import calibration_said, corrected, slices_said, tests_listing
@@ -26,6 +26,7 @@ LONGEST = 65_000
 
 _MARKS = {"pass": "✓ pass", "fail": "✗ **fail**", "undecided": "? **undecided**"}
 _BAR = 24
+_NOTE = 100  # bytes of the sentence that says what is left out
 
 
 @dataclass(frozen=True)
@@ -41,27 +42,41 @@ _SMALLER = (*(_Room(rows, 10_000) for rows in (200, 100, 50, 20, 0)), *(_Room(0,
 
 
 def to_markdown(report: Report, longest: int = LONGEST) -> str:
-    """The report for a pull request, in at most `longest` bytes: if need be with fewer slices, then shorter tables."""
+    """The report for a pull request, in at most `longest` bytes: if need be with fewer slices, then shorter tables,
+
+    then without the sections at its end. Verdict and rules always stand.
+    """
     text = _written(report, _WHOLE)
     for room in _SMALLER:
         if len(text.encode()) <= longest:
-            break
+            return text
         text = _written(report, room)
-    return text
+    return text if len(text.encode()) <= longest else _written(report, _SMALLER[-1], longest)
 
 
-def _written(report: Report, room: _Room) -> str:
+def _written(report: Report, room: _Room, longest: float = inf) -> str:
     passed = report.verdict.passed
     verdict = "✅ **The gate passes.**" if passed else "❌ **The gate does not pass.**"
     lines = [marker(report.deployment), f"## Gate of {code(report.deployment)}", ""]
     lines += [f"{verdict} {_counts(report.verdict)}", ""]
     lines += _identities(report, room)
-    lines += _looks(report.looks)
+    lines += _looks(report.looks, room)
+    size = _size(lines) + _NOTE
     for title, section in _SECTIONS.items():
         body = section(report, room)
-        if body:
-            lines += ["", f"### {title}", "", *body]
+        if not body:
+            continue
+        listed = ["", f"### {title}", "", *body]
+        size += _size(listed)
+        if size > longest and title != "Rules":
+            lines += ["", "What follows is left out for want of room; it is in `report.html` and `gate.json`."]
+            break
+        lines += listed
     return "\n".join(lines) + "\n"
+
+
+def _size(lines: Sequence[str]) -> int:
+    return sum(len(line.encode()) + 1 for line in lines)
 
 
 def _counts(verdict: Verdict) -> str:
@@ -87,7 +102,7 @@ def _identities(report: Report, room: _Room) -> list[str]:
     return lines
 
 
-def _looks(looks: Looks | None) -> list[str]:
+def _looks(looks: Looks | None, room: _Room) -> list[str]:
     if looks is None:
         return []
     lines = ["", f"This is {looks} at the sealed test part."]
@@ -97,7 +112,7 @@ def _looks(looks: Looks | None) -> list[str]:
             " (the Ladder of Blum & Hardt, 2015); else that best stands in its place. Slices, curves and calibration"
             " are left out."
         )
-        withheld = ", ".join(map(code, looks.withheld[:50])) or "none"
+        withheld = ", ".join(map(code, looks.withheld[: min(50, room.others)])) or "none"
         lines += ["", f"Withheld scores: {withheld}."]
     return lines
 
@@ -106,23 +121,14 @@ def _rules(report: Report, room: _Room) -> list[str]:
     rules = report.verdict.rules
     if len(rules) > room.others:  # what stands in the way is what must be seen
         rules = tuple(sorted(rules, key=lambda rule: rule.status == "pass"))
-    rows = [
-        [code(rule.name), _MARKS[rule.status], _number(rule, rule.value), _number(rule, rule.bound), words(rule.why)]
-        for rule in rules[: room.others]
-    ]
+    rows = [[code(rule.name), _MARKS[rule.status], *_numbers(rule), words(rule.why)] for rule in rules[: room.others]]
     if not rows:
         return ["No rule is set."]
     return _table(["rule", "verdict", "value", "bound", "why"], rows, "llrrl", room, len(rules))
 
 
-def _number(rule: RuleResult, value: float | None) -> str:
-    if value is None or not isfinite(value):
-        return "–"
-    if rule.name.startswith("metrics."):
-        return shown(value, max(abs(value), abs(rule.bound or 0.0)))
-    if rule.name.startswith("latency."):
-        return f"{value:.2f}"
-    return f"{value:,.0f}" if value == int(value) else shown(value)
+def _numbers(rule: RuleResult) -> list[str]:
+    return [of_rule(rule.name, value, rule.bound) for value in (rule.value, rule.bound)]
 
 
 def _quality(report: Report, room: _Room) -> list[str]:

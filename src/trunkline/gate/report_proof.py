@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from trunkline.gate.evidence import Evidence, Latency, Leakage, Own, Parity, Provenance
+from trunkline.gate.evidence import WAYS, CounterExample, Evidence, Latency, Leakage, Own, Parity, Provenance
 from trunkline.gate.markdown import code, details, table, words
 
 __all__ = [
     "Listing",
     "MEBIBYTE",
     "SHARED",
+    "farthest",
     "leakage_lines",
     "parity_lines",
     "prose",
     "provenance_lines",
+    "scores_told",
     "server_lines",
     "server_listings",
     "size",
@@ -26,7 +28,6 @@ MEBIBYTE = 1.048576
 SHARED = 0.05
 """Cores that others kept busy, from which on it is said."""
 
-_WAYS = {"http": "HTTP answer", "warehouse": "warehouse score"}
 _SIGNS = {"ok": "fine", "warn": "⚠ look at this", "fail": "✗ **wrong**", "skipped": "not looked at"}
 
 
@@ -127,21 +128,35 @@ def _cleared(listing: Listing) -> Listing:
 def parity_lines(parity: Parity, most: int) -> list[str]:
     """How many rows differ, and the first that does with at most `most` of its columns."""
     of_size = " of the score's size" if parity.relative else ""
-    ways = " and ".join(_WAYS[way] for way in parity.ways)
+    ways = " and ".join(WAYS[way] for way in parity.ways)
     lines = [
         f"{ways} against offline score: **{parity.differ:,} of {parity.rows:,} differ**"
-        f" (by more than {parity.tolerance:g}{of_size}; largest difference {parity.largest:.2g})."
+        f" (by more than {parity.tolerance:g}{of_size}; {farthest(parity)})."
     ]
     if parity.left_out:
         lines += ["", f"Not compared: {words(parity.left_out)}"]
     if parity.example is not None:
-        found = parity.example
-        told = {"offline": found.offline, "HTTP": found.http, "warehouse": found.warehouse}
-        numbers = ", ".join(f"{name} {code(repr(value))}" for name, value in told.items() if value is not None)
+        numbers = ", ".join(f"{name} {code(value)}" for name, value in scores_told(parity.example))
         lines += ["", f"First difference: {numbers}, for this row:", ""]
-        rows = [[code(name), code(repr(value))] for name, value in found.row.items()]
+        rows = [[code(name), code(repr(value))] for name, value in parity.example.row.items()]
         lines += table(["column", "value"], rows[:most], "ll")
     return lines
+
+
+def farthest(parity: Parity) -> str:
+    """How far scores are from each other, and how many are no numbers."""
+    none = f", and in {parity.not_finite:,} rows one is no number" if parity.not_finite else ""
+    return f"largest difference {parity.largest:.2g}{none}"
+
+
+def scores_told(found: CounterExample) -> list[tuple[str, str]]:
+    """Each way to score a row that was asked, and what it said."""
+    told = {"offline": found.offline, "HTTP": found.http, "warehouse": found.warehouse}
+    return [(name, _score(value)) for name, value in told.items() if value is not None]
+
+
+def _score(value: float | tuple[float, ...]) -> str:
+    return repr(value[0] if isinstance(value, tuple) and len(value) == 1 else value)
 
 
 def leakage_lines(leakage: Leakage, most: int) -> list[str]:

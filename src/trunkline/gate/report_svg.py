@@ -105,7 +105,7 @@ def _ground(scale: Scale, y: float) -> Iterator[str]:
 
 def _tick(value: float, step: float) -> str:
     """A number with the digits that tell marks `step` apart."""
-    digits = max(-math.floor(math.log10(step) + 1e-9), 0) if step > 0 else 4
+    digits = min(max(-math.floor(math.log10(step) + 1e-9), 0), 8) if step > 0 else 4
     if digits and round(step * 10**digits, 6) != round(step * 10**digits):
         digits += 1  # steps of 2.5
     return f"{value + 0.0:,.{min(digits, 8)}f}"
@@ -139,7 +139,8 @@ def slices_svg(quality: Quality) -> str:
     """
     whole = quality.metric(quality.sliced_by)
     against = any(found.loss is not None for found in quality.slices)
-    lines = [_line(found, against) for found in quality.slices if (found.loss if against else found.candidate)]
+    drawn = [found for found in quality.slices if found.loss or not against]
+    lines = [_line(found, found.candidate, against) for found in drawn if found.candidate]
     if not lines:
         return ""
     if against:
@@ -166,14 +167,12 @@ class _Line:
     note: str
 
 
-def _line(found: SliceEvidence, against: bool) -> _Line:
+def _line(found: SliceEvidence, own: Estimate, against: bool) -> _Line:
     value = f"{found.others} rarer values" if found.others else "missing" if found.value is None else found.value
     name = f"{found.column}: {value}"
-    assert found.candidate is not None
     if not against or found.loss is None:
-        own = found.candidate
         return _Line(name, (own.value, own.low, own.high), "candidate", f"{told(own)}, n = {found.rows:,}")
-    loss, size = found.loss, found.candidate.value
+    loss, size = found.loss, own.value
     note = f"{signed(loss.value, size)} ({signed(loss.low, size)} to {signed(loss.high, size)}), n = {found.rows:,}"
     return _Line(name, (loss.value, loss.low, loss.high), _colour(loss.low, loss.high), note)
 

@@ -14,12 +14,16 @@ import numpy.typing as npt
 
 from trunkline.datasets.targets import Target, classes_in, holds_lists, list_lengths
 from trunkline.errors import DatasetError, did_you_mean
-from trunkline.gate.metrics import Floats, Ints
+from trunkline.gate.intervals import Floats, Ints
 from trunkline.gate.slices import SliceColumn
 from trunkline.models.task import BINARY, Task
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+__all__ = ["classes", "json_rows", "outcomes", "slice_column"]
+
+_LABEL = 500  # characters of a value by which a slice is called
 
 
 def outcomes(table: pa.Table, target: str, task: Task = BINARY) -> npt.NDArray[Any]:
@@ -87,7 +91,7 @@ def slice_column(table: pa.Table, name: str) -> SliceColumn:
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)  # its missing values have no code of their own yet
     encoded = pc.dictionary_encode(column, null_encoding="encode")
-    labels = tuple(None if value is None else str(value) for value in encoded.dictionary.to_pylist())
+    labels = tuple(None if value is None else str(value)[:_LABEL] for value in encoded.dictionary.to_pylist())
     return SliceColumn(np.asarray(encoded.indices, dtype=np.int64), labels)
 
 

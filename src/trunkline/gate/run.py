@@ -76,30 +76,38 @@ class Elsewhere:
 
 
 @dataclass(frozen=True)
+class Sealed:
+    """The sealed part once it is open: `table` has the target, the key and all inputs, and is read, never kept.
+
+    `directory` receives `report.md`, `report.html` and `gate.json`; `provenance` is what the look rests on.
+    """
+
+    table: pa.Table
+    directory: Path
+    provenance: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class GateRequest:
-    """One gate. `table` is the sealed part with `target`, the key and all inputs; it is read, never kept.
+    """One gate. `unseal` opens the sealed part, which is counted: it is asked last, once all else has been measured.
 
     `probe` are rows of the open validation part with all inputs: servers, the warehouse and the report see no others;
-    `offline` are the candidate's scores of them, taken before the look, which a model that cannot score shall not cost.
-    `servers` starts the real servers with exactly these bundles and stops them at its end; None: none is measured.
-    `directory` receives `report.md`, `report.html` and `gate.json`. `standing` says which look it is: without one,
-    everything is shown. `own` is a metric of the user's, `earlier` are the verdicts before, `phases` what was timed
-    before. `leakage` looks for signs of it in the sealed part, and `origin` is where the candidate comes from.
+    `offline` are the candidate's scores of them. `servers` starts the real servers with exactly these bundles and stops
+    them at its end; None: none is measured. `standing` says which look it is: without one, everything is shown. `own`
+    is a metric of the user's, `earlier` are the verdicts before, `phases` what was timed before. `leakage` looks for
+    signs of it in the sealed part, and `origin` is where the candidate comes from.
     """
 
     deployment: str
     candidate: Contender
     champion: Contender | None
-    table: pa.Table
+    unseal: Callable[[], Sealed]
     probe: pa.Table
     offline: Floats
     target: str
     policy: GatePolicy
-    directory: Path
     servers: Callable[[], AbstractContextManager[Servers]] | None = None
     load: Load = field(default_factory=Load)
-    seed: int = 0
-    provenance: Mapping[str, str] = field(default_factory=dict)
     standing: Standing | None = None
     own: OwnMetric | None = None
     earlier: tuple[Earlier, ...] = ()
@@ -133,24 +141,28 @@ class GateResult:
 def run(request: GateRequest, progress: Callable[[str], None] = lambda text: None) -> GateResult:
     """Measure, judge, write the report. `progress` is told each phase as it begins.
 
+    What sees no row of the sealed part comes before it is opened: a server that does not start costs no look.
+
     Raises `DatasetError` for a table that cannot be judged by, `EngineError` when a model or a server misbehaves. A
     verdict of no is no error.
     """
     clock = Clock(progress, request.phases)
+    served = _serve(request, clock) if request.servers is not None else _Served()
+    parity = _parity(request, served.answers, clock)
+    with clock.phase("open the sealed part"):
+        sealed = request.unseal()
     with clock.phase("score candidate"):
-        candidate = request.candidate.scorer.score(request.table)
+        candidate = request.candidate.scorer.score(sealed.table)
     champion = None
     if request.champion is not None:
         with clock.phase("score champion"):
-            champion = request.champion.scorer.score(request.table)
+            champion = request.champion.scorer.score(sealed.table)
     with clock.phase("metrics, intervals, slices"):
-        quality = _quality(request, candidate, champion)
+        quality = _quality(request, sealed.table, candidate, champion)
     leakage = None
     if request.leakage is not None:
         with clock.phase("signs of leakage"):
-            leakage = request.leakage(request.table)
-    served = _serve(request, clock) if request.servers is not None else _Served()
-    parity = _parity(request, served.answers, clock)
+            leakage = request.leakage(sealed.table)
     evidence = Evidence(quality, served.latency, served.champion_latency, parity, leakage, request.origin)
     released = release(evidence, judge(evidence, request.policy), request.standing)
     report = Report(
@@ -160,23 +172,23 @@ def run(request: GateRequest, progress: Callable[[str], None] = lambda text: Non
         verdict=released.verdict,
         evidence=released.evidence,
         phases=tuple(clock.phases),
-        provenance=request.provenance,
+        provenance=sealed.provenance,
         looks=_looks(request.standing, released),
         earlier=request.earlier,
     )
-    return _write(report, released, request.directory)
+    return _write(report, released, sealed.directory)
 
 
-def _quality(request: GateRequest, candidate: Floats, champion: Floats | None) -> Quality:
+def _quality(request: GateRequest, table: pa.Table, candidate: Floats, champion: Floats | None) -> Quality:
     """Both models by what they can be judged by together: of several classes, all that either or the rows know."""
     own, rival = request.candidate.task, request.champion.task if request.champion is not None else None
-    task = common(own, rival, classes(request.table, request.target) if own.kind == "multiclass" else ())
+    task = common(own, rival, classes(table, request.target) if own.kind == "multiclass" else ())
     return measure_quality(
-        outcomes(request.table, request.target, task),
+        outcomes(table, request.target, task),
         aligned(candidate, own, task),
         None if champion is None or rival is None else aligned(champion, rival, task),
         {
-            name: replace(slice_column(request.table, name), may_lose=rule.may_lose)
+            name: replace(slice_column(table, name), may_lose=rule.may_lose)
             for name, rule in request.policy.slice_rules.items()
         },
         by=Standard(task, request.own),

@@ -16,8 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from trunkline.gate.evidence import Estimate, Loss, SliceEvidence, SliceTest
-from trunkline.gate.intervals import Floats
-from trunkline.gate.metrics import Ints
+from trunkline.gate.intervals import Floats, Ints
 from trunkline.models.holm import holm
 
 __all__ = [

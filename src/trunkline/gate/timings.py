@@ -27,6 +27,9 @@ LOOKS = 3
 """How often a phase asks at most whether it has seen enough."""
 QUANTILES = (("p50", 0.5), ("p95", 0.95), ("p99", 0.99))
 
+_LIMITS = 20
+"""So many of the slowest times it is asked of whether rounds differ."""
+
 _PAIRED = ((0.99, 100), (0.95, 50), (0.0, 10))
 """Requests of each block in which candidate and champion are compared, by the quantile from which on."""
 
@@ -64,6 +67,21 @@ def own_times(blocks: Sequence[Block]) -> list[Floats]:
     return [found for block in blocks if len(found := block.own)] or [block.seen for block in blocks]
 
 
+def paired(candidate: Sequence[Block], champion: Sequence[Block]) -> tuple[list[Floats], list[Floats]]:
+    """What two servers took of requests that were sent in turn: of both or of neither, so that they stay pairs."""
+    ours, theirs = list[Floats](), list[Floats]()
+    for one, other in zip(candidate, champion, strict=True):
+        if one.shared:
+            ours.append(one.own)
+            theirs.append(other.own)
+        elif len(calm := np.flatnonzero(~(one.disturbed | other.disturbed))):
+            ours.append(one.seen[calm])
+            theirs.append(other.seen[calm])
+    if not ours:
+        return [block.seen for block in candidate], [block.seen for block in champion]
+    return ours, theirs
+
+
 def quantile(values: Floats, share: float) -> float:
     """The smallest value such that `share` of all are not above it."""
     return float(np.quantile(values, share, method="inverted_cdf"))
@@ -80,9 +98,12 @@ def limits(rounds: Sequence[Floats], share: float) -> Own:
     starts = np.concatenate([[0], np.cumsum(counts)[:-1]]).astype(np.int64)
     pooled, value = np.sort(values), quantile(values, share)
     place = int(np.searchsorted(pooled, value))
+    slowest = pooled[max(3 * place - 2 * len(pooled), 0) :]
+    unseen = _worth_of_unseen(slowest, values, starts, counts)
 
     def few_above(rank: int) -> bool:  # so few are above it that 1 - share of all would hardly ever be
         above, worth = _worth(np.add.reduceat(values > pooled[rank], starts), counts)
+        worth = worth if above else min(worth, unseen)
         return bool(bdtr(ceil(above * worth), worth, 1 - share) <= ALPHA / LOOKS)
 
     def many_above(back: int) -> bool:  # so many are not below it that no more than 1 - share would hardly ever be
@@ -120,10 +141,24 @@ def _worth(true: npt.NDArray[np.int64], counts: Floats) -> tuple[float, int]:
     return share, max(int(total / effect), 1)
 
 
+def _worth_of_unseen(slowest: Floats, values: Floats, starts: npt.NDArray[np.int64], counts: Floats) -> int:
+    """As how many requests all of them count where it is asked about times that none of them took.
+
+    How such would be spread over the rounds nobody knows; if the slowest differ from round to round by more than
+    chance, they might as much.
+    """
+    from scipy.special import chdtri
+
+    limits = np.unique(slowest[np.linspace(0, len(slowest) - 1, _LIMITS).astype(np.int64)])
+    worth = min(_worth(np.add.reduceat(values > limit, starts), counts)[1] for limit in limits)
+    effect, free = len(values) / worth, len(counts) - 1
+    return worth if free and effect * free > chdtri(free, ALPHA / 10) else len(values)
+
+
 def ratio(candidate: Sequence[Floats], champion: Sequence[Floats], share: float) -> Own:
     """How many times the champion's quantile the candidate's is: the median over short blocks of the same moments.
 
-    Requests were sent in turn, so block by block both saw the same machine.
+    Requests are those of `paired`, so block by block both saw the same machine.
     """
     size = next(size for least, size in _PAIRED if share >= least)
     ours, theirs = np.concatenate(candidate), np.concatenate(champion)

@@ -17,11 +17,13 @@ One rule, one result. The whole passes if every rule passes: what is undecided h
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import isfinite
 
 from trunkline.gate.evidence import Estimate, Evidence, Loss, MetricEvidence, Quality
 from trunkline.gate.latency_rules import latency_rules
+from trunkline.gate.needed import rows_needed
 from trunkline.gate.numbers import shown, signed
-from trunkline.gate.policy import GatePolicy, MetricRule
+from trunkline.gate.policy import GatePolicy, Goal, MetricRule
 from trunkline.gate.proof import proven
 from trunkline.gate.rule import RuleResult, Status
 from trunkline.gate.slice_rules import slice_rules
@@ -82,22 +84,24 @@ def _may_lose(path: str, bound: float, found: MetricEvidence, rows: int) -> Rule
     loss, scale = found.loss, found.candidate.value
     if loss is None:
         return RuleResult(path, None, bound, "pass", "there is no champion to lose against")
+    if not isfinite(loss.at_most):
+        why = f"loses {signed(loss.value, scale)} on every resample too, which tells nothing of rows that were not seen"
+        return RuleResult(path, loss.value, bound, "undecided", why)
     why = f"loses {signed(loss.value, scale)}, with 95% confidence"
     least, most = f"{signed(loss.at_least, scale)} at least", f"{signed(loss.at_most, scale)} at most"
     if loss.at_most <= bound:
         return RuleResult(path, loss.value, bound, "pass", f"{why} {most}")
     if loss.at_least > bound:
         return RuleResult(path, loss.value, bound, "fail", f"{why} {least}")
-    needed = _rows_needed(loss, bound, rows)
+    needed = _needed(loss, bound, rows, found.goal)
     return RuleResult(path, loss.value, bound, "undecided", f"{why} {least} and {most}; {needed}")
 
 
-def _rows_needed(loss: Loss, bound: float, rows: int) -> str:
-    """How many rows would decide, if the loss stays what it is: the limit closes in with the root of the rows."""
-    if loss.value == bound:
+def _needed(loss: Loss, bound: float, rows: int, goal: Goal = "higher") -> str:
+    """How many rows would decide, if the loss stays what it is."""
+    needed = rows_needed(loss, bound, rows, goal)
+    if needed is None:
         return "no number of rows decides a loss that is just the bound"
-    half = loss.at_most - loss.value if loss.value < bound else loss.value - loss.at_least
-    needed = rows * (half / abs(bound - loss.value)) ** 2
     way = "pass" if loss.value < bound else "fail"
     return f"if it stays so, about {needed:,.0f} rows would {way} it ({rows:,} now)"
 
@@ -116,5 +120,6 @@ def _calibration(bound: float | None, found: Quality) -> list[RuleResult]:
         return [RuleResult(path, value, bound, "pass", limits)]
     if least > bound:
         return [RuleResult(path, value, bound, "fail", limits)]
-    needed = _rows_needed(Loss(value, least, most, least, most), bound, found.rows)
+    limit = Loss(value, least, most, least, most, unseen=calibration.unseen)
+    needed = _needed(limit, bound, found.rows)
     return [RuleResult(path, value, bound, "undecided", f"{limits}; {needed}")]

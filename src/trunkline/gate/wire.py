@@ -10,14 +10,17 @@ from __future__ import annotations
 import types
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, Field, asdict, fields, is_dataclass
-from math import isfinite, nan
+from math import nan
 from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
-__all__ = ["WireError", "plain", "record", "schema"]
+__all__ = ["LARGEST_INTEGER", "MOST", "WireError", "plain", "record", "schema"]
 
 _T = TypeVar("_T")
 
-_LARGEST = 2**53  # the integers that every JSON reader tells apart
+LARGEST_INTEGER = 2**53
+"""The integers that every JSON reader tells apart."""
+MOST = 1e300
+"""The size of a number that is read: what is larger may be no float, or its square none."""
 _DEEPEST = 4  # of a value that may be anything
 _MOST_CHARACTERS = 20_000
 
@@ -27,14 +30,14 @@ class WireError(ValueError):
 
 
 def plain(value: object) -> object:
-    """A record as plain data. Numbers that are not finite become None, keys become text."""
+    """A record as plain data. Numbers that are not finite, or beyond `MOST`, become None, keys become text."""
     if is_dataclass(value) and not isinstance(value, type):
         return plain(asdict(value))
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [plain(item) for item in value]
-    if isinstance(value, float) and not isfinite(value):
+    if isinstance(value, float) and not abs(value) <= MOST:
         return None
     return value
 
@@ -132,7 +135,7 @@ def _text(data: object, path: str) -> str:
 
 
 def _integer(data: object, path: str) -> int:
-    if isinstance(data, bool) or not isinstance(data, int) or abs(data) > _LARGEST:
+    if isinstance(data, bool) or not isinstance(data, int) or abs(data) > LARGEST_INTEGER:
         raise WireError(f"{path} is no integer up to 2^53")
     return data
 
@@ -142,7 +145,7 @@ def _float(data: object, path: str) -> float:
         return nan
     if isinstance(data, bool) or not isinstance(data, int | float):
         raise WireError(f"{path} is no number")
-    if abs(data) > 1e300:  # an integer may be too large to be made a float
+    if abs(data) > MOST:  # an integer may be too large to be made a float
         raise WireError(f"{path} is no number up to 1e300")
     return float(data)
 
@@ -176,7 +179,7 @@ _SCALARS: Mapping[Any, Callable[[object, str], object]] = types.MappingProxyType
 _NAMES: Mapping[Any, Mapping[str, Any]] = types.MappingProxyType(
     {
         str: {"type": "string", "maxLength": _MOST_CHARACTERS},
-        int: {"type": "integer", "minimum": -_LARGEST, "maximum": _LARGEST},
+        int: {"type": "integer", "minimum": -LARGEST_INTEGER, "maximum": LARGEST_INTEGER},
         float: {"type": ["number", "null"]},
         bool: {"type": "boolean"},
         object: {},

@@ -20,13 +20,15 @@ import numpy.typing as npt
 from trunkline.errors import TrainingError
 
 __all__ = [
-    "absolute_errors", "average_precision", "brier_scores", "covered", "f1", "f1_influence", "hits", "log_losses",
-    "macro_f1", "macro_f1_influence", "median_ae", "midranks", "pinball_losses", "r2", "r2_influence",
-    "relative_errors", "roc_auc", "roc_auc_influence", "roc_auc_ovr", "roc_auc_ovr_influence", "square_errors",
+    "LEAST_PROBABILITY", "absolute_errors", "average_precision", "brier_scores", "covered", "f1", "f1_influence",
+    "hits", "log_losses", "macro_f1", "macro_f1_influence", "median_ae", "midranks", "pinball_losses", "r2",
+    "r2_influence", "relative_errors", "roc_auc", "roc_auc_influence", "roc_auc_ovr", "roc_auc_ovr_influence",
+    "square_errors",
 ]  # fmt: skip
 
 _Array = npt.NDArray[Any]
-_LEAST = 1e-15  # probability
+LEAST_PROBABILITY = 1e-15
+"""What probabilities are kept off 0 and 1, so that a log loss is finite."""
 
 
 # -- of each row
@@ -36,8 +38,8 @@ def log_losses(y: _Array, score: _Array) -> _Array:
     """Negative log-likelihood of each row, in nats; probabilities are kept 1e-15 off 0 and 1."""
     if score.ndim == 2:
         of_class = np.take_along_axis(score, _places(y)[:, None], axis=1)[:, 0].astype(np.float64)
-        return np.asarray(-np.log(np.clip(of_class, _LEAST, 1 - _LEAST)))
-    p = np.clip(score.astype(np.float64), _LEAST, 1 - _LEAST)
+        return np.asarray(-np.log(np.clip(of_class, LEAST_PROBABILITY, 1 - LEAST_PROBABILITY)))
+    p = np.clip(score.astype(np.float64), LEAST_PROBABILITY, 1 - LEAST_PROBABILITY)
     return -np.where(y > 0.5, np.log(p), np.log1p(-p))
 
 

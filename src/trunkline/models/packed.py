@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import tempfile
 import zipfile
 from importlib import resources
 from pathlib import Path
@@ -75,9 +76,10 @@ def pack(bundle: Bundle, folder: Path, name: str) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if not path.exists() or path.read_bytes() != content:
-            unfinished = path.with_name(f".{path.name}")
-            unfinished.write_bytes(content)
-            unfinished.rename(path)
+            with tempfile.TemporaryDirectory(prefix=".", dir=folder) as scratch:
+                unfinished = Path(scratch, path.name)
+                unfinished.write_bytes(content)
+                unfinished.rename(path)
     except OSError as exc:
         raise EngineError(f"the packed model cannot be written: {exc}", file=path) from exc
     return path

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -15,7 +16,7 @@ from trunkline.orchestration.gating import Gated, gate
 from trunkline.orchestration.planning import run_selected
 from trunkline.orchestration.repository import Repository, repository
 from trunkline.orchestration.session import Session
-from trunkline.orchestration.verdicts import Row, passing, reports_of
+from trunkline.orchestration.verdicts import Row, numbered, passing, reports_of
 from trunkline.project import yaml
 from trunkline.project.deploy import Deployment, DeploymentFile
 from trunkline.project.load import declared_deployments
@@ -77,19 +78,29 @@ def changed(root: Path, base: str) -> list[Change]:
     model has nothing to judge.
     """
     git = repository(root)
-    before = git.branched_off(base)
-    return [c for d in declared_deployments(root) if d.spec.model and (c := _change(git, before, d))]
+    before = _deployed_at(git, git.branched_off(base), root)
+    return [c for d in declared_deployments(root) if d.spec.model and (c := _change(before, git.name(d.file), d))]
 
 
-def _change(git: Repository, commit: str, deployment: Deployment) -> Change | None:
-    text = git.file_at(commit, deployment.file)
-    if text is None:
+def _deployed_at(git: Repository, commit: str, root: Path) -> dict[str, DeploymentFile]:
+    """The deployments at `commit`, by what git calls their files; without those that cannot be read today."""
+    listed = git.git("ls-tree", "-z", "--name-only", "--full-tree", commit, "--", f"{git.name(root / 'deploy')}/")
+    found = {}
+    for name in listed.split("\0"):
+        if name.endswith((".yml", ".yaml")):
+            with contextlib.suppress(TrunklineError):  # it was written for another version of Trunkline
+                text = git.git("show", f"{commit}:{name}")
+                found[name] = yaml.convert(yaml.load(git.top / name, text=text), DeploymentFile)
+    return found
+
+
+def _change(before: Mapping[str, DeploymentFile], name: str, deployment: Deployment) -> Change | None:
+    """What a deployment was: of its name, wherever that stood, else what its file was, under whatever name."""
+    named = (old for old in before.values() if old.deployment == deployment.name)
+    old = next(named, None) or before.get(name)
+    if old is None:
         return Change(deployment, "model", None)
-    try:
-        old = yaml.convert(yaml.load(deployment.file, text=text), DeploymentFile)
-    except TrunklineError:  # it was written for another version of Trunkline
-        return Change(deployment, "model", None)
-    if old.model != deployment.spec.model:
+    if old.model != deployment.spec.model or old.deployment != deployment.name:
         return Change(deployment, "model", old.model)
     return Change(deployment, "rules", old.model) if old.gate != deployment.spec.gate else None
 
@@ -112,18 +123,28 @@ def judge_changed(
         gated = None
         place = out / change.deployment.name if out else None
         try:
-            version = session.context.registry().resolve(change.reference)
+            version = session.context.registry().resolve(numbered(change.deployment))
             judged = None if again else _passed_before(session, change, version, place)
             if judged is None:
                 _prepare(session, change, version)
-                gated = gate(session, change.deployment.name, change.reference)
+                gated = gate(session, change.deployment.name, change.reference, before=change.before)
                 files = _copied(gated.result.markdown.parent, place) if place else ()
-                judged = Judged(change, gated.result.passed, gated.look_id, None, files)
+                judged = Judged(change, gated.result.passed, gated.look_id, _unkept(gated), files)
         except TrunklineError as exc:
             judged = Judged(change, error=exc)
         found.append(judged)
         tell(judged, gated)
     return found
+
+
+def _unkept(gated: Gated) -> EngineError | None:
+    """A verdict that only this machine knows lets nothing be deployed from another."""
+    if gated.kept.run_id is not None or not gated.result.passed:
+        return None
+    return EngineError(
+        f"{gated.candidate} passed, but its verdict is kept on this machine only: {gated.kept.why}",
+        hint="once the registry answers, run the check again",
+    )
 
 
 def _passed_before(session: Session, change: Change, version: ModelVersion, place: Path | None) -> Judged | None:
@@ -133,10 +154,10 @@ def _passed_before(session: Session, change: Change, version: ModelVersion, plac
     except GateFailed:
         return None
     with tempfile.TemporaryDirectory(prefix="trunkline-") as scratch:
-        folder = reports_of(session, row, version, Path(scratch) / "reports")
-        if folder is None:
+        reports = reports_of(session, row, version, Path(scratch) / "reports")
+        if reports is None:
             return None
-        files = _copied(folder, place) if place else ()
+        files = _copied(reports, place) if place else ()
     return Judged(change, True, row.look_id, None, files, row)
 
 

@@ -65,10 +65,10 @@ def check(root: Path, tell: Callable[[str], None]) -> Checked:
     return Checked(done["ran"], empty, done["steps"])
 
 
-def inside() -> None:
+def inside(answer: Path) -> None:
     """What runs in the copy, in a process of its own: compile all of it, run what fills and builds tables.
 
-    Prints one line of JSON: what ran, or the error.
+    Writes JSON to the file `answer`: what ran, or the error. What the user's code prints is no part of it.
     """
     ended: list[Ended] = []
     try:
@@ -82,7 +82,7 @@ def inside() -> None:
         told: dict[str, Any] = {"steps": steps, "ran": ran}
     except TrunklineError as exc:
         told = exc.to_json()
-    sys.stdout.write(json.dumps(told) + "\n")
+    answer.write_text(json.dumps(told), "utf-8")
 
 
 @contextmanager
@@ -197,18 +197,18 @@ def _target(root: Path, profile: str) -> dict[str, Any]:
 
 def _apart(copy: Path, root: Path) -> dict[str, Any]:
     """`inside`, in the copy. Raises the error that it ends with, its paths as in the project."""
+    answer = copy.with_name("answer.json")
+    asked = f"import pathlib, sys; from {__name__} import inside; inside(pathlib.Path(sys.argv[1]))"
     done = subprocess.run(
-        [sys.executable, "-P", "-c", f"from {__name__} import inside; inside()"],
+        [sys.executable, "-P", "-c", asked, str(answer)],
         cwd=copy,
-        stdout=subprocess.PIPE,
-        text=True,
+        stdout=subprocess.DEVNULL,
         check=False,
         env={k: v for k, v in os.environ.items() if k not in ("DBT_PROFILES_DIR", "MLFLOW_TRACKING_URI")},
     )
-    lines = done.stdout.strip().splitlines()
-    if done.returncode or not lines:
+    if done.returncode or not answer.is_file():
         raise StepFailed(f"the check ended with {done.returncode}, and why is above")
-    text = lines[-1].replace(f"{copy.resolve()}/", "").replace(f"{copy}/", "")
+    text = answer.read_text("utf-8").replace(f"{copy.resolve()}/", "").replace(f"{copy}/", "")
     found: dict[str, Any] = json.loads(text)
     if "error" in found:
         raise from_json(found)

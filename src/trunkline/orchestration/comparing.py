@@ -11,11 +11,13 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from trunkline.errors import TrunklineError
 from trunkline.graph.step import digest
 from trunkline.ledger.ids import new_id
 from trunkline.orchestration.experiments import keep, subject_for
 from trunkline.orchestration.local import Listener
 from trunkline.orchestration.session import Session
+from trunkline.project.config import SEEDS
 from trunkline.project.files import write_atomic
 from trunkline.registry.parcels import tell
 from trunkline.registry.protocol import RunRecord
@@ -68,7 +70,7 @@ def compare(
     experiment = Experiment(
         params=known,
         folder=folder,
-        seeds=tuple(context.seed + number for number in range(wanted.seeds)),
+        seeds=tuple((context.seed + number) % SEEDS for number in range(wanted.seeds)),
         vary=wanted.vary,
         ablate=wanted.ablate,
         repeats=wanted.repeats,
@@ -86,8 +88,15 @@ def compare(
     )
     context.progress("recording the runs")
     record = _record(session, subject, comparison, page.parent, started)
-    kept = tell(context.state / "outbox", context.registry, record) is None
-    return Compared(comparison, page, kept)
+    return Compared(comparison, page, unsent=not _told(session, record))
+
+
+def _told(session: Session, record: RunRecord) -> bool:
+    """Whether the registry has it; what was compared is not lost for that."""
+    try:
+        return tell(session.context.state / "outbox", session.context.registry, record) is not None
+    except TrunklineError:  # it waits in the outbox, with the reason
+        return False
 
 
 def _folder(session: Session, subject: Subject) -> Path:

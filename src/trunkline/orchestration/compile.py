@@ -27,6 +27,7 @@ from trunkline.transform.nodes import Node, load_nodes
 from trunkline.transform.steps import build_step_name, dbt_steps
 
 KINDS = ("ingest", "build", "test", "dataset", "train")
+_LIBRARIES = ("lightgbm", "xgboost", "scikit-learn", "torch", "tabm", "onnx", "onnxmltools", "skl2onnx")
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,7 @@ def _train(project: Project, declared: Declared, best: Mapping[str, Any] | None)
         declared.data,
         dataset_step_name(declared.data["dataset"]),
         code=declared.code,
-        versions=_versions("lightgbm", "torch", "onnx", "onnxmltools"),
+        versions=_versions(*_LIBRARIES),
         params=best,
         run={"seed": project.config.training.seed, **of_fingerprint(project.config.training)},
         where=f"{project.root / declared.file}:{declared.line}",

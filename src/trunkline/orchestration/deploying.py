@@ -15,15 +15,14 @@ from typing import Any, Literal
 
 from msgspec import to_builtins
 
-from trunkline.errors import EngineError, ModelReferenceError, ProjectError
+from trunkline.errors import EngineError, GateFailed
 from trunkline.ledger.ids import new_id
 from trunkline.orchestration.session import Session
-from trunkline.orchestration.verdicts import passing
+from trunkline.orchestration.verdicts import champion_alias, numbered, passing
 from trunkline.orchestration.versions import fetched
 from trunkline.project.deploy import Deployment
 from trunkline.project.hidden import KEY
 from trunkline.registry.protocol import ModelVersion
-from trunkline.registry.reference import parse_reference
 
 __all__ = ["Deployed", "Done", "MINUTES", "deploy"]
 
@@ -31,7 +30,6 @@ MINUTES = 15.0
 """How long one command of a rollout may take."""
 
 Done = Literal["deployed", "already", "would deploy"]
-_ALIAS = "champion"
 
 
 @dataclass(frozen=True)
@@ -46,32 +44,37 @@ class Deployed:
     commands: tuple[tuple[str, ...], ...]
 
 
-def deploy(session: Session, name: str | None, *, dry_run: bool = False, minutes: float = MINUTES) -> Deployed:
+def deploy(
+    session: Session, name: str | None, *, back: bool = False, dry_run: bool = False, minutes: float = MINUTES
+) -> Deployed:
     """Roll out what the deployment's file names. What is deployed already is left as it is.
 
-    The alias `champion` moves and the ledger has a row only once every command has succeeded: after a failure the same
-    command does all of it again. Raises `GateFailed` without a passing verdict on exactly this bundle by exactly these
-    rules, `IntegrityError` for a bundle that is not what was registered, `EngineError` for a command that fails.
+    The alias moves and the ledger has a row only once every command has succeeded: after a failure the same command
+    does all of it again. Raises `GateFailed` without a passing verdict on exactly this bundle by exactly these rules,
+    `IntegrityError` for a bundle that is not what was registered, `EngineError` for a command that fails. With `back`,
+    what counts is that the ledger knows the very bundle as deployed here before: the verdict of then, whatever the
+    rules and the champion are now.
     """
     spec = session.project.deployment(name)
     context, registry = session.context, session.context.registry()
-    version = registry.resolve(_numbered(spec))
+    version = registry.resolve(numbered(spec))
     bundle = fetched(session.project, context, version).bundle
-    look_id = passing(session, spec, version).look_id
+    alias = champion_alias(session.project.deployments, spec.name, version.name)
+    look_id = _look_before(session, spec, version) if back else passing(session, spec, version).look_id
     words = {"model": version.uri, "version": str(version.version), "sha256": version.sha256, "bundle": str(bundle)}
     commands = tuple(tuple(_filled(word, words) for word in command) for command in spec.spec.rollout)
 
     def ended(done: Done) -> Deployed:
         return Deployed(spec.name, version.uri, version.sha256, look_id, done, commands)
 
-    if _is_deployed(session, spec, version):
+    if _is_deployed(session, spec, version, alias):
         return ended("already")
     if dry_run:
         return ended("would deploy")
     for command in commands:
         context.progress(f"{spec.name}: {command[0]}")
         _run(command, session.project.root, _environ(spec.name, words), minutes)
-    registry.set_alias(version.name, _ALIAS, version.version)
+    registry.set_alias(version.name, alias, version.version)
     row = {"deployment_id": new_id("deployment"), "deployment": spec.name, "reference": version.uri}
     row |= {"sha256": version.sha256, "look_id": look_id, "settings": _settings(spec), "who": context.who}
     with context.ledger.transaction():
@@ -79,27 +82,29 @@ def deploy(session: Session, name: str | None, *, dry_run: bool = False, minutes
     return ended("deployed")
 
 
-def _numbered(spec: Deployment) -> str:
-    """The file's reference. What an alias means may change after the verdict, so it must be a version."""
-    if spec.spec.model is None:
-        raise ProjectError(f"{spec.name} deploys no model yet", file=spec.file, hint=f"trunkline promote {spec.name}")
-    if parse_reference(spec.spec.model).version is None:
-        raise ModelReferenceError(
-            f"{spec.spec.model} may mean another version tomorrow",
-            file=spec.file,
-            line=spec.model_line,
-            hint=f"name the version: `trunkline promote {spec.name}` writes it",
-        )
-    return spec.spec.model
+def _rollouts(session: Session, spec: Deployment) -> list[dict[str, Any]]:
+    return session.context.ledger.read("deployments", "where deployment = ? order by deployment_id", [spec.name])
 
 
-def _is_deployed(session: Session, spec: Deployment, version: ModelVersion) -> bool:
+def _look_before(session: Session, spec: Deployment, version: ModelVersion) -> str:
+    """The look by which this very bundle was deployed here before."""
+    for row in reversed(_rollouts(session, spec)):
+        if (row["reference"], row["sha256"]) == (version.uri, version.sha256):
+            return str(row["look_id"])
+    raise GateFailed(
+        f"{version.uri} was never deployed as {spec.name}: there is no way back to it",
+        hint=f"trunkline gate {spec.name} --model {version.uri}",
+        file=spec.file,
+    )
+
+
+def _is_deployed(session: Session, spec: Deployment, version: ModelVersion, alias: str) -> bool:
     """Whether the last rollout was of this bundle in this way, and nobody has moved the alias since."""
-    rows = session.context.ledger.read("deployments", "where deployment = ? order by deployment_id", [spec.name])
+    rows = _rollouts(session, spec)
     wanted = (version.uri, version.sha256, _settings(spec))
     if not rows or tuple(rows[-1][key] for key in ("reference", "sha256", "settings")) != wanted:
         return False
-    serving = session.context.registry().alias(version.name, _ALIAS)
+    serving = session.context.registry().alias(version.name, alias)
     return serving is not None and serving.version == version.version
 
 
@@ -122,7 +127,10 @@ def _environ(deployment: str, words: Mapping[str, str]) -> dict[str, str]:
 
 
 def _run(command: tuple[str, ...], root: Path, environ: Mapping[str, str], minutes: float) -> None:
-    """One command, in the project's folder; what it prints goes to our error output. All it started ends with it."""
+    """One command, in the project's folder; what it prints goes to our error output. One that takes too long is ended
+
+    with all that it started.
+    """
     try:
         process = subprocess.Popen(command, cwd=root, env=environ, stdout=sys.stderr, start_new_session=True)
     except OSError as exc:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from importlib.util import find_spec
@@ -12,7 +12,7 @@ from typing import Literal
 
 from msgspec import to_builtins
 
-from trunkline.errors import TrunklineError
+from trunkline.errors import EngineError, TrunklineError
 from trunkline.orchestration.functions import list_functions
 from trunkline.orchestration.session import Session, open_session
 from trunkline.project.confined import means
@@ -20,6 +20,7 @@ from trunkline.project.load import Project
 from trunkline.project.references import references
 from trunkline.project.secrets import Secrets
 from trunkline.registry.address import shown
+from trunkline.registry.outbox import deliver, unsent
 from trunkline.registry.parcels import waiting
 from trunkline.training.placement import reachable
 
@@ -178,12 +179,35 @@ def _placement(project: Project) -> Iterator[Finding]:
 def _registry(session: Session) -> Iterator[Finding]:
     """Whether the registry answers; it is sent what waits for it on the way."""
     outbox, where = session.project.state / "outbox", shown(session.project.tracking_uri)
+    why: Mapping[str, EngineError] = {}
     try:
-        session.context.registry().versions("trunkline-doctor")
+        registry = session.context.registry()
+        registry.versions("trunkline-doctor")
+        why = deliver(outbox, registry)
         yield Finding("ok", f"the MLflow registry answers ({where})")
     finally:
-        for one in waiting(outbox):
-            what = f"{one.model} (bundle {one.sha256[:12]})" if one.model else f"the run {one.run!r}"
-            why = f"the registry refuses it: {one.refused}" if one.refused else "it was not sent yet"
-            mend = "mend that, then trunkline doctor" if one.refused else "sent by the next command that reaches it"
-            yield Finding("warn", f"{what} waits for the registry: {why}", mend)
+        yield from _waiting(outbox, why)
+
+
+def _waiting(outbox: Path, why: Mapping[str, EngineError]) -> Iterator[Finding]:
+    """What waits for the registry, and what it refused; `why` it did not take the runs of a file just now."""
+    for one in waiting(outbox):
+        what = f"{one.model} (bundle {one.sha256[:12]})" if one.model else f"the run {one.run!r}"
+        if one.refused:
+            told = f"{what} waits for the registry, which refuses it: {one.refused}"
+            yield Finding("warn", told, "mend that, then trunkline doctor")
+        else:
+            yield _held(what, one.held)
+    for study in unsent(outbox):
+        if study.waits:
+            held = why[study.name].what if study.name in why else ""
+            yield _held(f"the study {study.name} (runs: {study.waits})", held)
+        if study.refused:
+            told = f"the study {study.name} (runs: {study.refused}) was refused by the registry: {study.reason}"
+            yield Finding("warn", told, f"they are kept in {study.aside}, which you may delete")
+
+
+def _held(what: str, why: str) -> Finding:
+    told = f"it did not take it: {why}" if why else "it was not sent yet"
+    mend = "sent by the next command that the registry lets in"
+    return Finding("warn", f"{what} waits for the registry: {told}", mend)

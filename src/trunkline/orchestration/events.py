@@ -11,7 +11,16 @@ from typing import Any
 
 from trunkline.errors import ProjectError
 
-__all__ = ["GateRun", "gate_run", "is_from_a_fork", "read_event"]
+__all__ = ["GateRun", "NO_SECRETS", "gate_run", "is_from_a_fork", "read_event"]
+
+NO_SECRETS = (
+    "This pull request comes from a fork, and GitHub gives a fork's workflow no secrets: without them the gate reaches",
+    "neither the registry nor the sealed part.",
+    "",
+    "Next: whoever may push here reads the change, brings its branch into this repository (`gh pr checkout`, then",
+    "`git push origin HEAD`) and opens a pull request from there. What has no verdict is not deployed.",
+)
+"""What a pull request from a fork is told, in Markdown that reads as text."""
 
 _LARGEST = 16 << 20
 
@@ -20,15 +29,17 @@ _LARGEST = 16 << 20
 class GateRun:
     """The run of the gate that a comment is about.
 
-    `ours` tells that its branch is in this repository, `passed` that the run ended well.
+    `ours` tells that its branch is in this repository, `conclusion` how the run ended, in GitHub's words (`success`,
+    `failure`, `timed_out`, …). `numbers` are the pull requests that GitHub counts to it: none for a fork's.
     """
 
     head_sha: str
     owner: str
     branch: str
     ours: bool
-    passed: bool
+    conclusion: str
     url: str
+    numbers: tuple[int, ...] = ()
 
 
 def read_event(environ: Mapping[str, str]) -> dict[str, Any]:
@@ -67,8 +78,11 @@ def gate_run(event: Mapping[str, Any]) -> GateRun:
         owner=str(_at(run, "head_repository", "owner", "login") or ""),
         branch=str(run.get("head_branch") or ""),
         ours=bool(head) and head == _at(event, "repository", "full_name"),
-        passed=run.get("conclusion") == "success",
+        conclusion=str(run.get("conclusion") or ""),
         url=str(run.get("html_url") or ""),
+        numbers=tuple(
+            number for item in run.get("pull_requests") or () if isinstance(number := _at(item, "number"), int)
+        ),
     )
 
 

@@ -13,18 +13,18 @@ from trunkline.datasets.sealed import Standing, open_sealed, standing
 from trunkline.errors import DatasetError, ModelReferenceError, ProjectError, did_you_mean
 from trunkline.gate.apart import ApartScorer
 from trunkline.gate.metrics import Floats
-from trunkline.gate.opened import OpenPart, probe_rows
+from trunkline.gate.opened import OpenPart, columns, probe_rows
 from trunkline.gate.own import own_metric
 from trunkline.gate.policy import goals
-from trunkline.gate.quality import OwnMetric
+from trunkline.gate.quality import OwnMetric, check_scores
 from trunkline.gate.report import Earlier
-from trunkline.gate.run import Clock, Contender, Elsewhere, GateRequest, GateResult, Server, Servers, run
+from trunkline.gate.run import Clock, Contender, Elsewhere, GateRequest, GateResult, Sealed, Server, Servers, run
 from trunkline.gate.subject import common
 from trunkline.models.bundle import Bundle
 from trunkline.models.task import Task
 from trunkline.orchestration.proving import WarehouseScorer, leakage, left_out, opened, provenance
 from trunkline.orchestration.session import Session
-from trunkline.orchestration.verdicts import Kept, keep, past
+from trunkline.orchestration.verdicts import Kept, champion_alias, keep, past
 from trunkline.orchestration.versions import Resolved, fetched
 from trunkline.project import yaml
 from trunkline.project.deploy import Deployment
@@ -34,6 +34,9 @@ from trunkline.serving import process
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+
+_FEW = 10  # open rows that show whether the champion can score
 
 
 @dataclass(frozen=True)
@@ -60,40 +63,43 @@ class _Side:
     part: OpenPart | None
 
 
-def gate(session: Session, deployment: str | None, reference: str | None) -> Gated:
+def gate(session: Session, deployment: str | None, reference: str | None, *, before: str | None = None) -> Gated:
     """Look at the sealed part once, with candidate and champion, and decide. The look is counted whatever happens.
 
-    What can fail without it comes before: rules that make no sense, bundles that are none, models that cannot score.
+    What can fail without it comes before: rules that make no sense, bundles that are none, models that cannot score,
+    servers that do not start. `before` is the model that a change takes the place of.
     """
     spec = session.project.deployment(deployment)
     clock = Clock(session.context.progress)
     with clock.phase("fetch bundles"):
-        candidate, champion = _contenders(session, spec, reference)
+        candidate, champion = _contenders(session, spec, reference, before)
         judged, rival = _side(session, candidate), _side(session, champion) if champion else None
     part = _part(spec, judged)
     task = common(judged.contender.task, rival.contender.task if rival else None)
     own = _own(session, candidate.name, task)
-    _check_rules(spec, task, own)
-    before = standing(session.context, part.manifest, spec.name, spec.spec.gate.looks)
+    _check_rules(spec, task, own, columns(part))
+    stands = standing(session.context, part.manifest, spec.name, spec.spec.gate.looks)
     with clock.phase("score open rows"):
         probe, offline = _open_rows(session, part, judged, rival)
-    named = {"deployment": spec.name, "candidate": candidate.uri, "sha256": candidate.sha256}
-    with clock.phase("open the sealed part"):
+    look_id = ""
+
+    def unseal() -> Sealed:
+        nonlocal look_id
+        named = {"deployment": spec.name, "candidate": candidate.uri, "sha256": candidate.sha256}
         look_id, table = open_sealed(session.context, part.manifest, **named)
+        return Sealed(table, session.context.state / "gates" / look_id, _rests_on(session, part, look_id))
+
     request = GateRequest(
         deployment=spec.name,
         candidate=judged.contender,
         champion=rival.contender if rival else None,
-        table=table,
+        unseal=unseal,
         probe=probe,
         offline=offline,
         target=part.manifest.target,
         policy=spec.spec.gate,
-        directory=session.context.state / "gates" / look_id,
         servers=lambda: _servers(session.project.root, spec.name, judged, rival),
-        seed=session.context.seed,
-        provenance=_rests_on(session, part, look_id),
-        standing=before,
+        standing=stands,
         own=own,
         earlier=_earlier(session, spec.name),
         elsewhere=_elsewhere(session, judged),
@@ -103,7 +109,7 @@ def gate(session: Session, deployment: str | None, reference: str | None) -> Gat
     )
     result = run(request, session.context.progress)
     kept = keep(session, spec, candidate, part.manifest, result, look_id)
-    return Gated(spec.name, candidate.uri, champion.uri if champion else None, look_id, before, result, kept)
+    return Gated(spec.name, candidate.uri, champion.uri if champion else None, look_id, stands, result, kept)
 
 
 def _side(session: Session, version: ModelVersion) -> _Side:
@@ -133,8 +139,11 @@ def _open_rows(session: Session, part: OpenPart, judged: _Side, rival: _Side | N
     inputs = dict.fromkeys([*judged.contender.inputs, *(rival.contender.inputs if rival else ())])
     probe = probe_rows(part, list(inputs), seed=session.context.seed)
     if rival is not None:
-        rival.contender.scorer.score(probe.slice(0, 1))
-    return probe, judged.contender.scorer.score(probe)
+        few = probe.slice(0, _FEW)
+        check_scores(rival.contender.scorer.score(few), len(few), rival.contender.task, "champion")
+    scores = judged.contender.scorer.score(probe)
+    check_scores(scores, len(probe), judged.contender.task, "candidate")
+    return probe, scores
 
 
 def _elsewhere(session: Session, judged: _Side) -> Elsewhere:
@@ -156,28 +165,31 @@ def _earlier(session: Session, deployment: str) -> tuple[Earlier, ...]:
     return tuple(Earlier(row.candidate, row.passed, row.decided_at.isoformat(), row.metrics) for row in rows)
 
 
-def _contenders(session: Session, spec: Deployment, reference: str | None) -> tuple[ModelVersion, ModelVersion | None]:
+def _contenders(
+    session: Session, spec: Deployment, reference: str | None, before: str | None = None
+) -> tuple[ModelVersion, ModelVersion | None]:
     """The candidate: as asked for; else the file's reference if it is not the champion; else the newest version.
 
-    The champion: that of its name; else, of one that is asked for, what the file deploys under another name.
+    The champion: what the deployment's alias says of the model that is to be replaced, which is that of `before`, else
+    the file's, else the candidate's; without an alias that model itself. A promotion may have moved the alias to the
+    candidate already: then it is `before`.
     """
     registry = session.context.registry()
-    promoted = registry.resolve(spec.spec.model) if spec.spec.model else None
-    if reference:
-        candidate = registry.resolve(reference)
-        champion = registry.alias(candidate.name, "champion") or promoted
-    else:
-        name = promoted.name if promoted else model_name(session, spec)
-        champion = registry.alias(name, "champion")
-        if promoted and (champion is None or promoted.version != champion.version):
-            candidate = promoted
-        else:
-            versions = registry.versions(name)
-            if not versions:
-                raise ModelReferenceError(f"model {name!r} has no version yet", hint=f"trunkline run train:{name}")
-            candidate = versions[-1]
-    same = champion is not None and (champion.name, champion.version) == (candidate.name, candidate.version)
-    return candidate, None if same else champion
+    asked = registry.resolve(reference) if reference else None
+    replaced = before or spec.spec.model
+    incumbent = registry.resolve(replaced) if replaced and replaced != reference else None
+    named = incumbent or asked
+    name = named.name if named else model_name(session, spec)
+    champion = registry.alias(name, champion_alias(session.project.deployments, spec.name, name))
+    candidate = asked or incumbent
+    if asked is None and (incumbent is None or (champion and champion.version == incumbent.version)):
+        versions = registry.versions(name)
+        if not versions:
+            raise ModelReferenceError(f"model {name!r} has no version yet", hint=f"trunkline run train:{name}")
+        candidate = versions[-1]
+    assert candidate is not None
+    rivals = (rival for rival in (champion, incumbent) if rival is not None and rival.uri != candidate.uri)
+    return candidate, next(rivals, None)
 
 
 def model_name(session: Session, spec: Deployment) -> str:
@@ -205,8 +217,21 @@ def _own(session: Session, name: str, task: Task) -> OwnMetric | None:
     return own_metric(root, declared, classes=classes, seed=session.context.seed)
 
 
-def _check_rules(spec: Deployment, task: Task, own: OwnMetric | None) -> None:
-    """Raise `ProjectError` for a rule on a metric that such a model has not: before the look, which is counted."""
+def _check_rules(spec: Deployment, task: Task, own: OwnMetric | None, schema: pa.Schema) -> None:
+    """Raise `ProjectError` for a rule on a metric or a column that is not there: before the look, which is counted."""
+    from pyarrow.types import is_nested
+
+    for name in spec.spec.gate.slice_rules:
+        there = schema.names
+        if name not in there or is_nested(schema.field(name).type):
+            raise ProjectError(
+                f"the dataset has no column {name!r} to slice by.{did_you_mean(name, there)}"
+                if name not in there
+                else f"the column {name!r} holds lists or records: there are no slices of it",
+                file=spec.file,
+                line=yaml.load(spec.file).line(("gate", "slices", name)),
+                hint=f"its columns are: {', '.join(there[:40])}",
+            )
     known = [*([own.name] if own else []), *goals(task)]
     for name in spec.spec.gate.metrics:
         if name not in known:

@@ -27,6 +27,7 @@ WORKFLOWS = ("ci", "gate", "comment", "deploy", "retrain")
 State = Literal["new", "same", "old", "changed"]
 _PLACE = re.compile(r"[A-Za-z0-9._/-]*")
 _MARK = re.compile(r"@([a-z+]+)@")
+_FOLDER = re.compile(r'^ +working-directory: "([^"]*)"$', re.MULTILINE)
 _STAMP = re.compile(r"\A# Written by `trunkline ci github` \(([0-9a-f]{16})\)\.")
 
 
@@ -67,8 +68,12 @@ def render(project: Project) -> dict[str, str]:
 
 
 def compare(project: Project) -> list[Rendered]:
-    """Each file as it should be, beside what is there: the workflows, and `requirements.txt` if there is none."""
+    """Each file as it should be, beside what is there: the workflows, and `requirements.txt` if there is none.
+
+    Raises `ProjectError` if they are those of another project: a repository has one set of them.
+    """
     top = repository(project.root).top
+    _check_whose(top, project)
     found = [_compared(top / ".github" / "workflows" / name, text) for name, text in render(project).items()]
     needs = project.root / "requirements.txt"  # whatever is in it is the user's
     if not needs.exists():
@@ -82,6 +87,22 @@ def write(files: Sequence[Rendered], *, force: bool) -> list[Rendered]:
     for file in wanted:
         write_atomic(file.path, file.text)
     return wanted
+
+
+def _check_whose(top: Path, project: Project) -> None:
+    ours = project.root.resolve().relative_to(top).as_posix()
+    for path in (top / ".github" / "workflows" / f"{name}.yml" for name in WORKFLOWS):
+        text = path.read_text("utf-8", errors="replace") if path.is_file() else ""
+        if not _STAMP.match(text):
+            continue
+        found = _FOLDER.search(text)
+        theirs = found[1] if found else "."
+        if theirs != ours and (top / theirs / "dbt_project.yml").is_file():
+            raise ProjectError(
+                f"this workflow is of the project in {theirs!r}, and would be of the one in {ours!r}",
+                file=path,
+                hint="give each project a repository of its own, or write one's workflows by hand under other names",
+            )
 
 
 def _values(project: Project) -> dict[str, str]:
@@ -141,7 +162,7 @@ def _digest(text: str) -> str:
 def _untouched(text: str) -> bool:
     """Whether a file is as some version of Trunkline wrote it: its first line holds the digest of the rest."""
     stamp = _STAMP.match(text)
-    return bool(stamp) and _digest(text.replace(f" ({stamp[1]})", "", 1)) == stamp[1] if stamp else False
+    return stamp is not None and _digest(text.replace(f" ({stamp[1]})", "", 1)) == stamp[1]
 
 
 def _compared(path: Path, text: str) -> Rendered:

@@ -25,7 +25,15 @@ _SECONDS = 30
 _TRIES = 3
 _LARGEST = 8 << 20
 _PAGES = 30
+_LONGEST_WAIT = 60
+_TOKEN = re.compile(r"[!-~]+")
 _REPOSITORY = re.compile(r"[A-Za-z0-9_.-]+/[A-Za-z0-9_.-]+")
+
+
+class _TooOften(TransientError):
+    """GitHub took a request for one too many: it did nothing, and says when to ask again."""
+
+    seconds: float | None = None
 
 
 class _Straight(urllib.request.HTTPRedirectHandler):
@@ -39,12 +47,15 @@ class _Straight(urllib.request.HTTPRedirectHandler):
 
 @dataclass(frozen=True)
 class GitHub:
-    """One repository, by its `owner/name`. Raises `TransientError` if GitHub cannot be reached, `EngineError` if it
-    refuses; no message shows the token."""
+    """One repository, by its `owner/name`; `server` is where git reaches it.
+
+    Raises `TransientError` if GitHub cannot be reached, `EngineError` if it refuses; no message shows the token.
+    """
 
     url: str
     repository: str
     token: str = field(repr=False)
+    server: str = "https://github.com"
 
     @property
     def owner(self) -> str:
@@ -64,7 +75,7 @@ class GitHub:
                 return
 
     def post(self, path: str, body: Mapping[str, Any]) -> Any:
-        """Make something. Asked once only: a second time could make it twice."""
+        """Make something. Asked again only if GitHub did nothing for it: a second time could make it twice."""
         return self._ask("POST", path, body)
 
     def patch(self, path: str, body: Mapping[str, Any]) -> Any:
@@ -72,14 +83,18 @@ class GitHub:
         return self._ask("PATCH", path, body)
 
     def _ask(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
-        last = 1 if method == "POST" else _TRIES
-        for attempt in range(1, last + 1):
+        for attempt in range(1, _TRIES + 1):
             try:
                 return self._once(method, path, body)
-            except TransientError:
-                if attempt == last:
+            except _TooOften as exc:
+                wait = attempt if exc.seconds is None else exc.seconds
+                if attempt == _TRIES or wait > _LONGEST_WAIT:
                     raise
-                time.sleep(attempt)
+            except TransientError:
+                wait = attempt
+                if attempt == _TRIES or method == "POST":
+                    raise
+            time.sleep(wait)
         raise AssertionError("unreachable")
 
     def _once(self, method: str, path: str, body: Mapping[str, Any] | None) -> Any:
@@ -115,7 +130,12 @@ def _refused(exc: urllib.error.HTTPError, asked: str) -> EngineError:
     except (OSError, ValueError, AttributeError):
         said = ""
     what = f"{asked} is {exc.code}{f': {said}' if said else ''}"
-    if exc.code in (429, 500, 502, 503, 504) or "rate limit" in said.lower():
+    after = exc.headers.get("Retry-After") or ""
+    if exc.code == 429 or (exc.code == 403 and (after or "rate limit" in said.lower())):
+        often = _TooOften(what, hint=f"try again in {after} s" if after.isdecimal() else "try again later")
+        often.seconds = float(after) if after.isdecimal() else None
+        return often
+    if exc.code in (500, 502, 503, 504):
         return TransientError(what, hint="try again later")
     hints = {
         401: "GITHUB_TOKEN is no token that it knows",
@@ -140,7 +160,8 @@ def open_github(environ: Mapping[str, str], origin: str | None = None) -> GitHub
         raise ProjectError(
             "it is not known which repository of GitHub this is", hint="export GITHUB_REPOSITORY=owner/name"
         )
-    token = environ.get("GITHUB_TOKEN") or environ.get("GH_TOKEN") or ""
-    if not token:
-        raise ProjectError("GITHUB_TOKEN is not set", hint="export GITHUB_TOKEN=$(gh auth token)")
-    return GitHub(url, name, token)
+    token = (environ.get("GITHUB_TOKEN") or environ.get("GH_TOKEN") or "").strip()  # pasted, with the end of its line
+    if not _TOKEN.fullmatch(token):
+        why = "has a character that no token has, as a space or the end of a line" if token else "is not set"
+        raise ProjectError(f"GITHUB_TOKEN {why}", hint="export GITHUB_TOKEN=$(gh auth token)")
+    return GitHub(url, name, token, environ.get("GITHUB_SERVER_URL") or "https://github.com")

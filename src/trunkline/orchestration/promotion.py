@@ -7,7 +7,7 @@ from pathlib import Path
 
 from trunkline.errors import GateFailed
 from trunkline.orchestration.session import Session
-from trunkline.orchestration.verdicts import passing, past
+from trunkline.orchestration.verdicts import champion_alias, passing, past
 from trunkline.project.deploy import Deployment, rewrite_reference
 from trunkline.project.files import write_atomic
 
@@ -23,7 +23,7 @@ class Promoted:
 
 
 def promote(session: Session, deployment: str | None, reference: str | None, *, move_alias: bool = True) -> Promoted:
-    """Rewrite `model:` of the deployment, keep everything else of the file, and move the alias `champion`.
+    """Rewrite `model:` of the deployment, keep everything else of the file, and move its alias.
 
     Without a reference: the version gated last. Raises `GateFailed` without a passing verdict on exactly the bundle
     that the reference means now, by the rules that are in the file now.
@@ -34,7 +34,8 @@ def promote(session: Session, deployment: str | None, reference: str | None, *, 
     passing(session, spec, version)
     write_atomic(spec.file, rewrite_reference(spec.file, version.uri))
     if move_alias:
-        registry.set_alias(version.name, "champion", version.version)
+        alias = champion_alias(session.project.deployments, spec.name, version.name)
+        registry.set_alias(version.name, alias, version.version)
     return Promoted(spec.name, version.uri, spec.spec.model, spec.file)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -53,43 +54,52 @@ def candidate(session: Session, deployment: Deployment) -> ModelVersion | None:
 def propose(session: Session, github: GitHub, git: Repository, deployment: Deployment, base: str) -> Proposal | None:
     """Push the branch with the newest version's reference and open its pull request, or bring ours up to date.
 
-    None if there is nothing new. Neither the checkout nor any other branch changes. Raises `UserError` for a
-    deployment's file that differs from HEAD: what is proposed would not be what is here.
+    What is proposed is `base` as it is on origin, with one line changed: no commit goes along that is here alone. None
+    if there is nothing new. Neither the checkout nor any other branch changes. Raises `UserError` for a deployment's
+    file that differs from that of `base`.
     """
     version = candidate(session, deployment)
     if version is None:
         return None
-    if git.file_at("HEAD", deployment.file) != deployment.file.read_text("utf-8"):
-        raise UserError("the file is not as it was committed", file=deployment.file, hint="commit it or put it back")
+    signed_in = _signed_in(git, github)
+    onto = _fetched(git, base, signed_in)
+    there = _as_on(git, onto, base, deployment)
     branch, title = branch_of(deployment.name), f"{deployment.name}: {version.uri}"
     before = deployment.spec.model
     known = list(github.all("pulls", state="all", head=f"{github.owner}:{branch}"))
     ours = next((item for item in known if item["state"] == "open"), None)
-    if ours is None and (closed := _turned_down(known, title)):
+    if ours is None and (closed := _turned_down(known, version.uri, title)):
         return Proposal(deployment.name, version.uri, before, branch, "turned down", closed)
-    text = rewrite_reference(deployment.file, version.uri)
-    pushed = _push(git, github, branch, deployment, text, title)
+    text = rewrite_reference(deployment.file, version.uri, there)
+    pushed = _push(git, branch, onto, deployment, text, title, signed_in)
     body = {"title": title, "body": _body(deployment, version)}
     if ours is None:
         made = github.post("pulls", {**body, "head": branch, "base": base})
         return Proposal(deployment.name, version.uri, before, branch, "made", str(made.get("html_url", "")))
     done: Done = "as it was"
-    if pushed or ours["title"] != title:
+    if pushed or _mark(version.uri) not in str(ours.get("body") or ""):
         github.patch(f"pulls/{int(ours['number'])}", body)
         done = "changed"
     return Proposal(deployment.name, version.uri, before, branch, done, str(ours.get("html_url", "")))
 
 
-def _turned_down(known: list[Any], title: str) -> str:
+def _mark(reference: str) -> str:
+    """A line nobody sees: what a pull request proposes, whatever becomes of its title."""
+    return f"<!-- trunkline:proposal {reference} -->"
+
+
+def _turned_down(known: list[Any], reference: str, title: str) -> str:
     """The address of the pull request for this very version that somebody closed without merging it."""
-    closed = (i for i in known if i["state"] == "closed" and not i.get("merged_at") and i["title"] == title)
-    return next((str(item.get("html_url", "")) for item in closed), "")
+    closed = (item for item in known if item["state"] == "closed" and not item.get("merged_at"))
+    same = (item for item in closed if _mark(reference) in str(item.get("body") or "") or item["title"] == title)
+    return next((str(item.get("html_url", "")) for item in same), "")
 
 
 def _body(deployment: Deployment, version: ModelVersion) -> str:
     before = code(deployment.spec.model) if deployment.spec.model else "nothing"
     told = {key: version.tags.get(f"trunkline.{key}", "") for key in ("dataset", "dataset_id", "git_commit")}
     lines = [
+        _mark(version.uri),
         f"{code(deployment.name)} deploys {before}. The newest version is {code(version.uri)}.",
         "",
         f"- bundle {code(version.sha256[:16] or 'none')}",
@@ -101,18 +111,43 @@ def _body(deployment: Deployment, version: ModelVersion) -> str:
     return "\n".join(lines)
 
 
-def _push(git: Repository, github: GitHub, branch: str, deployment: Deployment, text: str, message: str) -> bool:
-    """Bring our branch on the remote to one commit on top of HEAD, unless it says the same; whether it did not."""
-    signed_in = _signed_in(git, github.token)
-    listed = git.git(
-        "ls-remote", "origin", f"refs/heads/{branch}", what="asking origin for its branches", environ=signed_in
-    )
-    there = listed.split()[0] if listed.strip() else ""
-    if there:
-        git.git("fetch", "--no-tags", "origin", f"refs/heads/{branch}", what=f"fetching {branch}", environ=signed_in)
-        if git.file_at(there, deployment.file) == text:  # a push for nothing would cost a look at the test part
-            return False
-    commit = git.committed(deployment.file, text, message)
+def _fetched(git: Repository, branch: str, signed_in: Mapping[str, str]) -> str:
+    """The commit that a branch of origin is at, fetched; empty if origin has no such branch."""
+    name = f"refs/heads/{branch}"
+    listed = git.git("ls-remote", "origin", name, what="asking origin for its branches", environ=signed_in)
+    if listed.strip():
+        git.git("fetch", "--no-tags", "origin", name, what=f"fetching {branch}", environ=signed_in)
+    return listed.partition("\t")[0].strip()
+
+
+def _as_on(git: Repository, onto: str, base: str, deployment: Deployment) -> str:
+    """The deployment's file as it is on `base`, the branch of origin that is at `onto`; here it must be the same."""
+    if not onto:
+        raise UserError(f"origin has no branch {base!r}", hint="--base BRANCH, as it is called on origin")
+    text = git.file_at(onto, deployment.file)
+    if text is None or text.replace("\r\n", "\n") != deployment.file.read_text("utf-8"):
+        raise UserError(
+            f"the file is not as it is on origin's branch {base!r}",
+            file=deployment.file,
+            hint=f"bring the change there first, or put the file back: git checkout {onto[:12]} -- {deployment.file}",
+        )
+    return text
+
+
+def _push(
+    git: Repository,
+    branch: str,
+    onto: str,
+    deployment: Deployment,
+    text: str,
+    message: str,
+    signed_in: Mapping[str, str],
+) -> bool:
+    """Bring our branch on origin to one commit on top of `onto`, unless it says the same; whether it did not."""
+    there = _fetched(git, branch, signed_in)
+    if there and git.file_at(there, deployment.file) == text:  # a push for nothing would cost a look at the test part
+        return False
+    commit = git.committed(deployment.file, text, message, onto=onto)
     lease = f"--force-with-lease=refs/heads/{branch}:{there}"  # a person's commit that came meanwhile is not lost
     try:
         git.git("push", lease, "origin", f"{commit}:refs/heads/{branch}", what=f"pushing {branch}", environ=signed_in)
@@ -122,17 +157,20 @@ def _push(git: Repository, github: GitHub, branch: str, deployment: Deployment, 
     return True
 
 
-def _signed_in(git: Repository, token: str) -> Mapping[str, str]:
-    """The environment in which git's requests to the remote bear the token; empty where the remote is not on https.
+def _signed_in(git: Repository, github: GitHub) -> Mapping[str, str]:
+    """The environment in which git's requests to GitHub bear the token; empty where origin is elsewhere.
 
-    Through the environment: other processes see arguments, and a file would stay.
+    Through the environment: other processes see arguments, and a file would stay. It is one more setting beside those
+    that the environment may hold already.
     """
-    url = urlsplit(git.asked("remote", "get-url", "--push", "origin") or "")
-    if url.scheme != "https":
+    url, server = (urlsplit(text) for text in (git.asked("remote", "get-url", "--push", "origin") or "", github.server))
+    if url.scheme != "https" or (url.hostname, url.port) != (server.hostname, server.port):
         return {}
-    login = base64.b64encode(f"x-access-token:{token}".encode()).decode()
+    login = base64.b64encode(f"x-access-token:{github.token}".encode()).decode()
+    there = os.environ.get("GIT_CONFIG_COUNT", "")
+    number = int(there) if there.isdecimal() else 0
     return {
-        "GIT_CONFIG_COUNT": "1",
-        "GIT_CONFIG_KEY_0": f"http.{url.scheme}://{url.netloc.rpartition('@')[2]}/.extraheader",
-        "GIT_CONFIG_VALUE_0": f"AUTHORIZATION: basic {login}",
+        "GIT_CONFIG_COUNT": str(number + 1),
+        f"GIT_CONFIG_KEY_{number}": f"http.{url.scheme}://{url.netloc.rpartition('@')[2]}/.extraheader",
+        f"GIT_CONFIG_VALUE_{number}": f"AUTHORIZATION: basic {login}",
     }

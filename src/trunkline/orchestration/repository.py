@@ -35,10 +35,8 @@ class Repository:
             done = subprocess.run(
                 ["git", *arguments],
                 cwd=self.top,
-                input=given,
+                input=given.encode(),
                 capture_output=True,
-                text=True,
-                errors="replace",
                 timeout=_SECONDS,
                 check=False,
                 env={**inherited, "GIT_TERMINAL_PROMPT": "0", **(environ or {})},
@@ -46,9 +44,10 @@ class Repository:
         except subprocess.TimeoutExpired as exc:
             raise EngineError(f"{what} took more than {_SECONDS} s") from exc
         if done.returncode:
-            lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
-            raise EngineError(f"{what} failed: {re.sub(r'://[^/@]+@', '://', lines[-1])}")
-        return done.stdout
+            lines = done.stderr.decode("utf-8", "replace").strip().splitlines() or [f"exit code {done.returncode}"]
+            said = next((line for line in lines if line.startswith("fatal: ")), lines[-1])  # advice may follow it
+            raise EngineError(f"{what} failed: {re.sub(r'://[^/@]+@', '://', said)}")
+        return done.stdout.decode("utf-8", "replace")  # line ends as they are
 
     def asked(self, *arguments: str) -> str | None:
         """What `git ARGUMENTS` prints, stripped; None if it fails."""
@@ -68,9 +67,28 @@ class Repository:
             )
         return found
 
+    def name(self, path: Path) -> str:
+        """What git calls a file of the repository.
+
+        Raises `ProjectError` for one that lies elsewhere, and for a link or what lies behind one: git knows where a
+        link leads, not what is there, so that may change without git noticing.
+        """
+        above = next((folder for folder in reversed(path.absolute().parents) if folder.resolve() == self.top), None)
+        if above is None:
+            raise ProjectError(f"the file is not in the repository {self.top}", file=path)
+        name = path.absolute().relative_to(above)
+        link = next((part for part in (name, *name.parents) if (above / part).is_symlink() and part != Path()), None)
+        if link:
+            raise ProjectError(
+                f"{link.as_posix()} is a link, and git does not know what is behind it",
+                file=path,
+                hint="put the file itself there",
+            )
+        return name.as_posix()
+
     def file_at(self, commit: str, path: Path) -> str | None:
-        """The text of `path` at `commit`; None if it was not there."""
-        name = path.resolve().relative_to(self.top).as_posix()
+        """The text of `path` at `commit`; None if it was not there. Raises `ProjectError` as `name` does."""
+        name = self.name(path)
         if not self.asked("ls-tree", "--name-only", "--full-tree", commit, "--", name):
             return None
         return self.git("show", f"{commit}:{name}")
@@ -81,19 +99,19 @@ class Repository:
         here = self.asked("symbolic-ref", "--short", "HEAD") or ""
         return remote.removeprefix("origin/") or (here if here in ("main", "master") else "main")
 
-    def committed(self, path: Path, text: str, message: str) -> str:
-        """The id of a new commit on top of HEAD, in which `path` holds `text`. Checkout and branches stay as they are.
+    def committed(self, path: Path, text: str, message: str, *, onto: str = "HEAD") -> str:
+        """The id of a new commit on `onto`, in which `path` holds `text`. Checkout and branches stay as they are.
 
         Who commits is who git is set up for; where it is set up for nobody, GitHub's own bot.
         """
-        name = path.resolve().relative_to(self.top).as_posix()
+        name = self.name(path)
         with tempfile.TemporaryDirectory() as scratch:
             index = {"GIT_INDEX_FILE": str(Path(scratch, "index"))}
-            self.git("read-tree", "HEAD", environ=index)
+            self.git("read-tree", onto, environ=index)
             blob = self.git("hash-object", "-w", "--stdin", given=text).strip()
             self.git("update-index", "--add", "--cacheinfo", f"100644,{blob},{name}", environ=index)
             tree = self.git("write-tree", environ=index).strip()
-        return self.git("commit-tree", tree, "-p", "HEAD", "-m", message, environ=self._identity()).strip()
+        return self.git("commit-tree", tree, "-p", onto, "-m", message, environ=self._identity()).strip()
 
     def _identity(self) -> dict[str, str]:
         if self.asked("var", "GIT_COMMITTER_IDENT") and self.asked("config", "user.email"):
@@ -103,11 +121,16 @@ class Repository:
 
 
 def repository(root: Path) -> Repository:
-    """The repository that `root` is in. Raises `ProjectError` outside git, and where git is missing."""
+    """The repository that `root` is in. Raises `ProjectError` with git's reason outside git, where git is missing, and
+    where git does not trust the folder's owner."""
+    if not root.is_dir():
+        raise ProjectError("there is no such folder", file=root)
     try:
-        top = Repository(root).asked("rev-parse", "--show-toplevel")
+        top = Repository(root).git("rev-parse", "--show-toplevel", what="git").strip()
     except FileNotFoundError as exc:
         raise ProjectError("git is not installed", hint="install git") from exc
-    if not top:
-        raise ProjectError(f"{root} is in no git repository", hint="git init && git add . && git commit")
+    except EngineError as exc:
+        trusted = f"git config --global --add safe.directory {root}"
+        hint = trusted if "dubious ownership" in exc.what else "git init && git add . && git commit"
+        raise ProjectError(f"{root} is in no git repository that can be read: {exc.what}", hint=hint) from exc
     return Repository(Path(top).resolve())

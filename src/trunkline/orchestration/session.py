@@ -25,7 +25,7 @@ from trunkline.orchestration.state import State, known_state
 from trunkline.project.load import Project, load_project
 from trunkline.project.secrets import Secrets
 from trunkline.registry import parcels
-from trunkline.registry.outbox import deliver
+from trunkline.registry.outbox import deliver, unsent
 from trunkline.registry.protocol import Registry
 from trunkline.transform.dbt import Dbt
 from trunkline.transform.nodes import manifest_digest
@@ -97,7 +97,8 @@ class Session:
 
     def catch_up(self) -> None:
         """Send what waits for the registry, if it is there again; if not, it waits on."""
-        if parcels.waiting(self.project.state / "outbox"):
+        outbox = self.project.state / "outbox"
+        if parcels.waiting(outbox) or any(one.waits for one in unsent(outbox)):
             with contextlib.suppress(EngineError):
                 self.context.registry()
 

@@ -17,7 +17,7 @@ from trunkline.datasets.manifest import FILE, Manifest, manifest_of, read_manife
 from trunkline.datasets.publish import SEALED, fetch
 from trunkline.datasets.run import built, folder, put_in_place
 from trunkline.datasets.vault import sealed_file
-from trunkline.errors import DatasetError, EngineError, IntegrityError, UserError, did_you_mean
+from trunkline.errors import DatasetError, EngineError, IntegrityError, TrunklineError, UserError, did_you_mean
 from trunkline.graph.step import Step, digest
 from trunkline.ledger.ids import new_id
 from trunkline.models.bundle import Bundle
@@ -27,6 +27,7 @@ from trunkline.orchestration.history import PastRun, find_past, input_of, last_o
 from trunkline.orchestration.local import checkout_turn
 from trunkline.orchestration.session import Session
 from trunkline.orchestration.versions import fetched
+from trunkline.project.config import SEEDS
 from trunkline.project.files import write_atomic
 from trunkline.project.ml import find_model
 from trunkline.registry.ancestry import git_tags
@@ -79,6 +80,7 @@ def spin(session: Session, step: str, run: str, overrides: Overrides) -> SpunMod
     Raises UserError for a step or a run that is not there, for a step that cannot be spun, and for inputs that are
     gone; else the step's own errors.
     """
+    refuse_seed(overrides)
     compiled = session.compile()
     found = step_of(compiled, step)
     if found.kind not in KINDS:
@@ -99,6 +101,12 @@ def spin(session: Session, step: str, run: str, overrides: Overrides) -> SpunMod
     except BaseException:
         shutil.rmtree(place, ignore_errors=True)
         raise
+
+
+def refuse_seed(overrides: Overrides) -> None:
+    """Raise UserError for a seed that not every library takes."""
+    if overrides.seed is not None and not 0 <= overrides.seed < SEEDS:
+        raise UserError(f"the seed {overrides.seed} is not from 0 to {SEEDS - 1}")
 
 
 def step_of(compiled: Compiled, text: str) -> Step:
@@ -241,7 +249,10 @@ def _log(session: Session, place: Path, facts: Mapping[str, Any], record: RunRec
     write_atomic(place / "spin.json", json.dumps({"spin": place.name, **facts}, indent=1, default=str))
     session.context.progress("recording the run")
     whole = replace(record, key=place.name, ended_at=session.context.now())
-    tell(session.context.state / "outbox", session.context.registry, whole)
+    try:
+        tell(session.context.state / "outbox", session.context.registry, whole)
+    except TrunklineError as exc:  # what was made is not lost for that, and the run waits in the outbox
+        session.context.progress(f"not recorded yet: {exc.what}")
 
 
 # -- dataset

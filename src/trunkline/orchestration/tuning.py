@@ -68,6 +68,8 @@ def tune(
     with _recorded(session, subject, study) as recorder:
 
         def heard(told: StudyOpened | TrialRecord) -> None:
+            if isinstance(told, StudyOpened):
+                _refuse_pick(told, wanted.pick)
             recorder.hear(told)
             hear(told)
 
@@ -92,6 +94,16 @@ def storage_of(session: Session, model: str) -> Path | str:
 def journal_of(state: Path, model: str) -> Path:
     """The journal of a model's studies."""
     return state / "studies" / f"{model}.journal"
+
+
+def _refuse_pick(study: StudyOpened, number: int | None) -> None:
+    """Refuse a trial that ended without a model, before others are tried."""
+    for trial in study.trials:
+        if trial.number == number and trial.state != "complete":
+            raise TrainingError(
+                f"trial {number} is not a complete trial of this study: it is {trial.state}",
+                hint="trunkline studies show lists all",
+            )
 
 
 def _picked(result: SearchResult, number: int | None) -> TrialRecord:

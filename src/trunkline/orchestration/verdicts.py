@@ -5,17 +5,19 @@ from __future__ import annotations
 import datetime as dt
 import json
 import math
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trunkline.datasets.manifest import Manifest
-from trunkline.errors import EngineError, GateFailed, TrunklineError
+from trunkline.errors import EngineError, GateFailed, ModelReferenceError, ProjectError, TrunklineError
 from trunkline.orchestration.session import Session
 from trunkline.project.deploy import Deployment, policy_digest
 from trunkline.registry.parcels import ToTag, tell
 from trunkline.registry.protocol import ModelVersion, RunRecord
+from trunkline.registry.reference import parse_reference
 from trunkline.training.ancestry import ancestors, inputs
 
 if TYPE_CHECKING:
@@ -23,9 +25,10 @@ if TYPE_CHECKING:
     from trunkline.gate.report import Report
     from trunkline.gate.run import GateResult
 
-__all__ = ["Kept", "Row", "keep", "passing", "past", "reports_of"]
+__all__ = ["Kept", "Row", "champion_alias", "keep", "numbered", "passing", "past", "reports_of"]
 
 _MEASURED = ("p50_ms", "p95_ms", "p99_ms", "max_ms", "requests_per_second", "cold_start_s")
+_LOOK = re.compile(r"look_\w+")
 _SERVED = (*_MEASURED, "memory_mb")
 
 
@@ -85,14 +88,18 @@ def keep(
 
 
 def passing(session: Session, spec: Deployment, version: ModelVersion) -> Row:
-    """The verdict that lets `version` be deployed: the last one on it, and it is yes, on this very bundle, by these
-    very rules, against the champion of today.
+    """The verdict that lets `version` be deployed: the last one on it by these very rules, and it is yes, on this very
+    bundle, against the champion of today.
 
-    The ledger is asked first, then the version's tag, for a job that has another ledger. Raises `GateFailed`.
+    The last one of those in the ledger and the one in the version's tag, which may come from another ledger. Raises
+    `GateFailed`.
     """
     again = f"trunkline gate {spec.name} --model {version.uri}"
-    found = next((row for row in reversed(past(session, spec.name)) if row.candidate == version.uri), None)
-    found = found or _from_tag(spec.name, version)
+    known = [row for row in past(session, spec.name) if row.candidate == version.uri]
+    tagged = _from_tag(spec.name, version)
+    known = sorted([*known, *([tagged] if tagged else [])], key=lambda row: row.decided_at)
+    policy = policy_digest(spec)
+    found = next((row for row in reversed(known) if row.policy == policy), known[-1] if known else None)
     if found is None:
         raise GateFailed(f"{version.uri} has no verdict of the gate of {spec.name}", hint=again, file=spec.file)
     if found.sha256 != version.sha256:
@@ -107,15 +114,37 @@ def passing(session: Session, spec: Deployment, version: ModelVersion) -> Row:
             hint=f"read {found.report or 'the report of the run ' + found.look_id}",
             file=spec.file,
         )
-    if found.policy != policy_digest(spec):
+    if found.policy != policy:
         raise GateFailed(f"{version.uri} passed by other rules than those in the file now", hint=again, file=spec.file)
-    champion = session.context.registry().alias(version.name, "champion")
+    name = parse_reference(found.champion).name if found.champion else version.name
+    champion = session.context.registry().alias(name, champion_alias(session.project.deployments, spec.name, name))
     if champion and champion.uri not in (version.uri, found.champion):
         against = f"against {found.champion}" if found.champion else "when there was no champion"
         raise GateFailed(
             f"{version.uri} passed {against}, and {champion.uri} is the champion now", hint=again, file=spec.file
         )
     return found
+
+
+def champion_alias(deployments: Sequence[Deployment], name: str, model: str) -> str:
+    """The alias of `model` that says what the deployment `name` serves: `champion`, unless others deploy it too."""
+    others = (one.spec.model or "" for one in deployments if one.name != name)
+    shared = any(re.fullmatch(rf"models:/{re.escape(model)}[/@].*", other) for other in others)
+    return f"champion-{name}" if shared else "champion"
+
+
+def numbered(spec: Deployment) -> str:
+    """The file's reference. What an alias means may change after the verdict, so it must be a version."""
+    if spec.spec.model is None:
+        raise ProjectError(f"{spec.name} deploys no model yet", file=spec.file, hint=f"trunkline promote {spec.name}")
+    if parse_reference(spec.spec.model).version is None:
+        raise ModelReferenceError(
+            f"{spec.spec.model} may mean another version tomorrow",
+            file=spec.file,
+            line=spec.model_line,
+            hint=f"name the version: `trunkline promote {spec.name}` writes it",
+        )
+    return spec.spec.model
 
 
 def reports_of(session: Session, row: Row, version: ModelVersion, directory: Path) -> Path | None:
@@ -259,6 +288,8 @@ def _from_tag(deployment: str, version: ModelVersion) -> Row | None:
     """The verdict in the version's tag; None if there is none that can be read."""
     try:
         told = json.loads(version.tags.get(_tag(deployment), ""))
+        if not _LOOK.fullmatch(str(told["look_id"])):  # it becomes part of a path
+            return None
         return Row(
             look_id=str(told["look_id"]),
             deployment=deployment,
@@ -268,7 +299,7 @@ def _from_tag(deployment: str, version: ModelVersion) -> Row | None:
             passed=told["passed"] is True,
             policy=str(told["policy"]),
             report="",
-            decided_at=dt.datetime.fromisoformat(told["decided_at"]),
+            decided_at=dt.datetime.fromisoformat(told["decided_at"]).astimezone(dt.UTC),
             metrics={},
             served={},
         )

@@ -17,6 +17,7 @@ from trunkline.models.place import bundle_folder
 from trunkline.project.files import write_atomic
 from trunkline.project.load import Project
 from trunkline.registry.address import shown
+from trunkline.registry.files import put
 from trunkline.registry.reference import parse_reference
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def fetched(project: Project, ctx: StepContext, version: ModelVersion) -> Resolv
         try:
             ctx.registry().fetch(version, scratch)
             Bundle.open(scratch, expect_sha256=version.sha256)
-            scratch.rename(place)
+            put(scratch, place)  # unless another process was as quick
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
     return _checked(project, version.uri, version.sha256, version.tags.get("trunkline.dataset_id", ""))

@@ -18,7 +18,14 @@ __all__ = ["Variable", "requirements", "variables"]
 
 _TRACKING = ("MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
 # env:NAME, and dbt's env_var('NAME') with its default if it has one
-_NAMED = re.compile(r"""\benv:([A-Za-z_]\w*)|env_var\(\s*['"]([A-Za-z_]\w*)['"]\s*(?:,\s*(?:'([^']*)'|"([^"]*)"))?""")
+_NAMED = re.compile(
+    r"""\benv:([A-Za-z_]\w*)|env_var\(\s*['"]([A-Za-z_]\w*)['"]\s*(?:,\s*(?:'([^']*)'|"([^"]*)"|(-?\d[\d.]*)))?"""
+)
+# What the runner sets by itself; GitHub's own are here as far as a profile may ask for them.
+_RUNNERS = re.compile(
+    r"CI|HOME|LANG|PATH|PWD|SHELL|TMPDIR|USER|(RUNNER|ACTIONS)_\w+|GITHUB_(ACTIONS|ACTOR|BASE_REF|EVENT_NAME|HEAD_REF|JOB|"
+    r"REF|REF_NAME|REPOSITORY|REPOSITORY_OWNER|RUN_ATTEMPT|RUN_ID|RUN_NUMBER|SHA|WORKFLOW|WORKSPACE)"
+)
 _HARMLESS = re.compile(r"[A-Za-z0-9._:/@-]*")
 _EXTRAS = {"snowflake": "snowflake", "dlt": "dlt", "rest": "dlt"}
 _TORCH = re.compile(r"\b(MLP|TabM|Torch)\b")
@@ -43,34 +50,55 @@ def variables(project: Project) -> list[Variable]:
     """
     found: dict[str, str | None] = dict.fromkeys((*_TRACKING, KEY))
     for name, default in sorted(_named(project)):
-        found[name] = found.get(name) or default
+        if not _RUNNERS.fullmatch(name):
+            found[name] = found.get(name) or default
     found |= dict.fromkeys(name for name in project.config.ci.secrets if name not in found)
     return [_variable(name, default) for name, default in found.items()]
 
 
 def _variable(name: str, default: str | None) -> Variable:
-    if name.upper().startswith("GITHUB_"):
-        raise ProjectError(f"GitHub keeps no secret called {name!r}", hint="rename it in profiles.yml or sources.yml")
+    if name.upper().startswith("GITHUB_") or _RUNNERS.fullmatch(name):
+        raise ProjectError(
+            f"no secret may be called {name!r}: GitHub or its runner sets such names",
+            hint="rename it where it is asked for: profiles.yml, sources.yml or trunkline.yml",
+        )
     given = f"secrets.{name}"
-    if default and _HARMLESS.fullmatch(default):  # a secret that is not set is an empty text, which would win over it
-        given += f" || '{default}'"
-    return Variable(name, given)
+    return Variable(name, f"{given} || {_text(default)}" if default else given)  # one that is not set is an empty text
+
+
+def _text(value: str) -> str:
+    """A text as GitHub's expressions and YAML both take it: spelled out as JSON does, unless it is plain."""
+    if _HARMLESS.fullmatch(value):
+        return f"'{value}'"
+    units = value.encode("utf-16-be")
+    codes = [int.from_bytes(units[at : at + 2], "big") for at in range(0, len(units), 2)]
+    spelled = (chr(c) if c < 128 and (chr(c).isalnum() or chr(c) in " _-") else f"\\u{c:04x}" for c in codes)
+    return f"""fromJSON('"{"".join(spelled)}"')"""
 
 
 def _named(project: Project) -> Iterator[tuple[str, str]]:
     for text in _texts(project):
-        for bare, name, single, double in _NAMED.findall(text):
-            yield bare or name, single or double
+        for bare, name, *defaults in _NAMED.findall(text):
+            yield bare or name, "".join(defaults)
 
 
 def _texts(project: Project) -> Iterator[str]:
     target = project.target
     profiles = yaml.load(target.file).data
-    yield str(profiles[target.profile]["outputs"][target.name])
+    yield from _strings(profiles[target.profile]["outputs"][target.name])
     for table in project.sources:
         yield from references(to_builtins(table.options))
     if (project.root / "trunkline.yml").exists():
-        yield str(yaml.load(project.root / "trunkline.yml").data)
+        yield from _strings(yaml.load(project.root / "trunkline.yml").data)
+
+
+def _strings(value: object) -> Iterator[str]:
+    """The texts in plain data, as they are."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _strings(item)
 
 
 def requirements(project: Project, version: str) -> str:

@@ -27,6 +27,10 @@ class Tracking(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     experiment: str | None = None
 
 
+SEEDS = 2**32
+"""How many seeds there are, from 0: what every library takes."""
+
+_Seed = Annotated[int, msgspec.Meta(ge=0, lt=SEEDS)]
 _AtLeastOne = Annotated[int, msgspec.Meta(ge=1)]
 _NotNegative = Annotated[int, msgspec.Meta(ge=0)]
 
@@ -50,7 +54,7 @@ class Ray(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Training(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Defaults of training. `threads` 0 means all cores; `device` auto means a GPU where there is one."""
 
-    seed: int = 1
+    seed: _Seed = 1
     threads: int = 0
     on: Literal["inline", "ray"] = "inline"
     device: Annotated[str, msgspec.Meta(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"

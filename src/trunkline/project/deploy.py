@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import sha256
-from math import inf
+from math import inf, isfinite
 from pathlib import Path
 from typing import Literal
 
 import msgspec
 
+from trunkline.errors import ProjectError
 from trunkline.project import yaml
 
 
@@ -21,6 +23,13 @@ class MetricRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     at_least: float | None = None
     at_most: float | None = None
     may_lose: float | None = None
+
+    def __post_init__(self) -> None:
+        for name, value in (("at_least", self.at_least), ("at_most", self.at_most)):
+            if value is not None and not isfinite(value):
+                raise ValueError(f"{name} must be a number")
+        if self.may_lose is not None and not 0 <= self.may_lose < inf:
+            raise ValueError("may_lose must be 0 or more")
 
 
 class SliceRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -203,8 +212,45 @@ def _set(value: object) -> object:
     return {name: item for name, item in kept.items() if item is not None and item != {}}
 
 
-def rewrite_reference(path: Path, reference: str) -> str:
-    """`path`'s text with `model:` set to `reference`; everything else, comments too, stays as the user wrote it."""
+def rewrite_reference(path: Path, reference: str, text: str | None = None) -> str:
+    """The text of `path`, or `text` in its place, with `model:` set to `reference` and nothing else changed.
+
+    Comments, line ends and quotes stay as the user wrote them, unless the value is one that only an editor of YAML can
+    replace (an alias, a mapping on one line without the key): then what means nothing may be laid out anew.
+    """
+    source = path.read_bytes().decode("utf-8") if text is None else text
+    wanted = {**yaml.load(path, text=source).data, "model": reference}
+    for made in _replaced(source, reference):
+        if _means(path, made) == wanted:
+            return made
+    return _edited(source, reference)
+
+
+def _replaced(text: str, reference: str) -> Iterator[str]:
+    """`text` with the reference in the place of the value, or on a line of its own: bare or quoted, as fits."""
+    end = "\r\n" if "\r\n" in text else "\n"
+    span = yaml.scalar_span(text, "model")
+    written = [reference, json.dumps(reference)]
+    if span is None:
+        before = text if not text or text.endswith("\n") else text + end
+        yield from (f"{before}model: {word}{end}" for word in written)
+        return
+    start, stop, style = span
+    if style in ("'", '"'):
+        written.insert(0, f"{style}{reference}{style}")
+    gap = "" if text[:start].endswith((" ", "\n")) else " "  # `model:` and nothing behind it
+    tail = end if style in ("|", ">") else ""
+    yield from (f"{text[:start]}{gap}{word}{tail}{text[stop:]}" for word in written)
+
+
+def _means(path: Path, text: str) -> object:
+    try:
+        return yaml.load(path, text=text).data
+    except ProjectError:
+        return None
+
+
+def _edited(text: str, reference: str) -> str:
     import io
 
     from ruamel.yaml import YAML
@@ -212,7 +258,7 @@ def rewrite_reference(path: Path, reference: str) -> str:
     editor = YAML(typ="rt")
     editor.preserve_quotes = True
     editor.width = 4096
-    data = editor.load(path.read_text("utf-8"))
+    data = editor.load(text)
     data["model"] = reference
     out = io.StringIO()
     editor.dump(data, out)

@@ -20,6 +20,8 @@ Key = str | int
 Place = tuple[Key, ...]
 
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_DEEPEST = 100
+_MOST = 300_000  # keys and items: aliases of aliases would make millions of a short file
 
 
 @dataclass(frozen=True)
@@ -43,34 +45,74 @@ class Document:
 
 def load(path: Path, *, text: str | None = None) -> Document:
     """Parse a file. Raises `ProjectError` with line on broken YAML and on keys given twice."""
+    source = _read(path) if text is None else text
+    lines: dict[Place, int] = {(): 1}
     try:
-        source = path.read_text("utf-8") if text is None else text
-    except FileNotFoundError as exc:
-        raise ProjectError("file not found", file=path) from exc
-    except UnicodeDecodeError as exc:
-        raise ProjectError("not UTF-8 text", file=path) from exc
-    loader = _Loader(source)
-    try:
-        node = loader.get_single_node()
-        lines: dict[Place, int] = {(): 1}
-        data = None if node is None else _build(loader, node, (), lines, path)
+        _check_depth(source, path)
+        loader = _Loader(source)
+        try:
+            node = loader.get_single_node()
+            data = None if node is None else _build(loader, node, (), lines, path)
+        finally:
+            loader.dispose()
     except yaml.MarkedYAMLError as exc:
         mark = exc.problem_mark or exc.context_mark
         line = mark.line + 1 if mark else None
         raise ProjectError(f"not valid YAML: {exc.problem or exc.context}", file=path, line=line) from exc
     except yaml.YAMLError as exc:
         raise ProjectError(f"not valid YAML: {exc}", file=path) from exc
-    finally:
-        loader.dispose()
     return Document(path, data, lines)
 
 
+def scalar_span(text: str, key: str) -> tuple[int, int, str | None] | None:
+    """Where the value of a key of the file's own mapping stands, from and to, and its style: a quote, `|`, `>` or None.
+
+    None if there is no such key, or if its value is no scalar. Raises `yaml.YAMLError` for what is no YAML.
+    """
+    node = yaml.compose(text, yaml.SafeLoader)
+    pairs = node.value if isinstance(node, yaml.MappingNode) else []
+    value = next((value for name, value in pairs if name.value == key), None)
+    if not isinstance(value, yaml.ScalarNode):
+        return None
+    return value.start_mark.index, value.end_mark.index, value.style
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text("utf-8")
+    except FileNotFoundError as exc:
+        raise ProjectError("file not found", file=path) from exc
+    except UnicodeDecodeError as exc:
+        raise ProjectError("not UTF-8 text", file=path) from exc
+    except OSError as exc:
+        raise ProjectError(f"cannot read the file: {exc.strerror}", file=path) from exc
+
+
+def _check_depth(source: str, path: Path) -> None:
+    """Raise `ProjectError` for what is nested too deep, before anything follows it down."""
+    depth = 0
+    for event in yaml.parse(source, _Loader):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > _DEEPEST:
+            mark = event.start_mark
+            raise _too_deep(path, mark.line + 1 if mark else 1)
+
+
+def _too_deep(path: Path, line: int) -> ProjectError:
+    return ProjectError(f"nested more than {_DEEPEST} deep", file=path, line=line)
+
+
 def _build(loader: Any, node: yaml.Node, place: Place, lines: dict[Place, int], path: Path) -> Any:
+    line = node.start_mark.line + 1
+    if len(place) > _DEEPEST:  # an alias of what it stands in
+        raise _too_deep(path, line)
+    if len(lines) > _MOST:
+        raise ProjectError(f"more than {_MOST:,} keys and items", file=path, line=line)
     if isinstance(node, yaml.MappingNode):
         loader.flatten_mapping(node)
         result: dict[Key, Any] = {}
         for key_node, value_node in node.value:
-            key = loader.construct_object(key_node)
+            key = _scalar(loader, key_node, path)
             key = key_node.value if isinstance(key, bool) else key  # YAML 1.1 reads `on`, `off`, `yes`, `no` as those
             line = key_node.start_mark.line + 1
             if not isinstance(key, str | int):
@@ -86,7 +128,14 @@ def _build(loader: Any, node: yaml.Node, place: Place, lines: dict[Place, int], 
             lines[(*place, index)] = item.start_mark.line + 1
             items.append(_build(loader, item, (*place, index), lines, path))
         return items
-    return loader.construct_object(node, deep=True)
+    return _scalar(loader, node, path)
+
+
+def _scalar(loader: Any, node: yaml.Node, path: Path) -> Any:
+    try:
+        return loader.construct_object(node, deep=True)
+    except ValueError as exc:  # 2001-99-99, or a number of thousands of digits
+        raise ProjectError("not valid YAML: no such date or number", file=path, line=node.start_mark.line + 1) from exc
 
 
 def convert(document: Document, kind: type[T], *, place: Place = (), data: Any = None) -> T:

@@ -22,6 +22,11 @@ def digests(directory: Path) -> dict[str, str]:
     return {name: hashlib.sha256((directory / name).read_bytes()).hexdigest() for name in listing(directory)}
 
 
+def identity(files: Mapping[str, str]) -> str:
+    """The digest of a bundle, from the sha256 of each of its files: as `trunkline.models.bundle` takes it."""
+    return hashlib.sha256("".join(f"{name} {files[name]}\n" for name in sorted(files)).encode()).hexdigest()
+
+
 def check_digests(directory: Path, expected: Mapping[str, str], what: str) -> None:
     """Raise `IntegrityError` unless `directory` holds exactly the files of `expected`, byte for byte."""
     found = digests(directory)
@@ -36,6 +41,25 @@ def check_digests(directory: Path, expected: Mapping[str, str], what: str) -> No
                 f" its sha256 is {found[name]}, recorded is {expected[name]}",
                 hint="do not use this version; train and register the model again (trunkline train)",
             )
+
+
+def put(made: Path, place: Path) -> None:
+    """Rename the folder `made` to `place`; where another process has put one there meanwhile, that stays."""
+    try:
+        os.replace(made, place)
+    except OSError:
+        if not place.is_dir():
+            raise
+
+
+def sync(*paths: Path) -> None:
+    """Files and folders as they are now are on the disk when this returns, and outlive a loss of power."""
+    for path in paths:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 @contextmanager

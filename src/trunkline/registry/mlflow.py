@@ -23,17 +23,17 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote
 
-from trunkline.errors import EngineError, ModelReferenceError, TransientError
+from trunkline.errors import EngineError, IntegrityError, ModelReferenceError, TransientError
 from trunkline.project.lock import locked
 from trunkline.registry.files import appearing, check_digests, digests
 from trunkline.registry.mlflow_bulk import Row, insert_runs, known_runs, sql_store
-from trunkline.registry.mlflow_calls import ABSENT, PATIENCE_SECONDS, THERE, Calls, let_in, quiet_process
+from trunkline.registry.mlflow_calls import ABSENT, PATIENCE_SECONDS, THERE, Calls, let_in, one_login, quiet_process
 from trunkline.registry.mlflow_model import inputs_of, save_model
 from trunkline.registry.mlmodel import BUNDLE_PATH, batches, milliseconds
-from trunkline.registry.protocol import DatasetInput, ModelVersion, RunRecord
+from trunkline.registry.protocol import ModelVersion, RunRecord
 from trunkline.registry.reference import (
     FILES_TAG,
     check_alias,
@@ -75,8 +75,9 @@ class MlflowRegistry:
         quiet_process()
         uri, file = _absolute(tracking_uri)
         self._call = Calls(uri, patience)
-        self._uri = let_in(uri)
-        self._registry_uri = let_in(_absolute(registry_uri)[0]) if registry_uri else self._uri
+        registry_uri = _absolute(registry_uri)[0] if registry_uri else uri
+        one_login(uri, registry_uri)
+        self._uri, self._registry_uri = let_in(uri), let_in(registry_uri)
         self._artifacts = str(file.parent / "artifacts") if file else None
         self._client = self._call(partial(_open_client, self._uri, self._registry_uri, file))
         self._experiments: dict[str, str] = {}
@@ -84,121 +85,90 @@ class MlflowRegistry:
     # Runs
 
     def log_run(self, run: RunRecord) -> str:
-        """See `Registry.log_run`. Each run takes three calls, and one for each further 900 points of its curves."""
-        if not run.key:
-            return self._log_run(run, self._experiment(run.experiment), run.parent_run_id)
+        """See `Registry.log_run`. Each run takes four calls, and one for each further 900 points of its curves."""
+        run = _keyed(run)
         alone = replace(run, children=(), artifacts=None)
-        if alone == run:
-            return self.log_runs([run])[0]
-        known = self._known(run)
-        if known is not None and "RUNNING" not in (known.info.status, run.status):
-            return str(known.info.run_id)
-        (run_id,) = self.log_runs([replace(alone, metrics={}, curves={}, status="RUNNING")])  # a point comes once
-        self._log_artifacts(run_id, run)
-        self.log_runs(
-            [
-                replace(child, experiment=run.experiment, key=f"{run.key}/{place}", parent_run_id=run_id)
-                for place, child in enumerate(run.children)
-            ]
-        )
+        if alone != run and self._is_open(run):
+            (run_id,) = self.log_runs([_begun(alone)])
+            if run.artifacts is not None:
+                self._call(partial(self._client.log_artifacts, run_id, str(run.artifacts)))
+            self.log_runs(
+                [
+                    replace(child, experiment=run.experiment, key=f"{run.key}/{place}", parent_run_id=run_id)
+                    for place, child in enumerate(run.children)
+                ]
+            )
         return self.log_runs([alone])[0]
 
-    def _log_run(self, run: RunRecord, experiment_id: str, parent_run_id: str | None) -> str:
-        started, ended = milliseconds(run.started_at), milliseconds(run.ended_at)
-        key = run.key or uuid.uuid4().hex  # by which it is found if nobody knows whether it was made
-        tags = _tags(replace(run, key=key), parent_run_id)
-        made = self._call.make(
-            lambda: self._client.create_run(experiment_id, started, tags, run.name),
-            lambda: self._find_key(experiment_id, key),
+    def log_runs(self, runs: Sequence[RunRecord]) -> list[str]:
+        """See `Registry.log_runs`. One transaction where this process writes the database; else four calls a run."""
+        keyed = [_keyed(run) for run in runs]
+        store = sql_store(self._client)
+        whole = self._insert(store, keyed) if store is not None else {}
+        return [_run_id(run) if whole.get(_run_id(run)) is run else self._send(run) for run in keyed]
+
+    def _insert(self, store: object, runs: Sequence[RunRecord]) -> dict[str, RunRecord]:
+        """Add the runs that are not there; those that are whole then, by their id.
+
+        A run with datasets is only begun: MLflow takes those by a call of their own, and a kill may come before it.
+        """
+        first = {_run_id(run): run for run in reversed(runs)}  # of those that come twice
+        known = self._call(lambda: known_runs(store, list(first)))
+        new = {run_id: run for run_id, run in first.items() if run_id not in known}
+        rows = [
+            Row(run_id, self._experiment(run.experiment), _begun(run) if run.datasets else run, _tags(run))
+            for run_id, run in reversed(new.items())
+        ]
+        self._call(lambda: insert_runs(store, rows))
+        return {run_id: run for run_id, run in new.items() if not run.datasets}
+
+    def _send(self, run: RunRecord) -> str:
+        """Make a run, or bring it up to date; one that is over stays as it is, unless it goes on."""
+        known = self._known(run) or self._create(run)
+        if "RUNNING" in (known.info.status, run.status):
+            self._update(known, run)
+        return str(known.info.run_id)
+
+    def _create(self, run: RunRecord) -> Run:
+        experiment_id = self._experiment(run.experiment)
+        started = milliseconds(run.started_at)
+        return self._call.make(
+            lambda: self._client.create_run(experiment_id, started, _tags(run), run.name),
+            lambda: self._find_key(experiment_id, run.key),
         )
-        run_id: str = made.info.run_id
-        self._log_points(run_id, run, ended)
-        self._log_datasets(run_id, run.datasets)
-        self._log_artifacts(run_id, run)
-        for child in run.children:
-            self._log_run(child, experiment_id, run_id)
-        self._end(run_id, run.status, ended)
-        return run_id
 
-    def _log_datasets(self, run_id: str, datasets: Sequence[DatasetInput]) -> None:
-        if datasets:
-            self._call(lambda: self._client.log_inputs(run_id, inputs_of(datasets)))
+    def _update(self, known: Run, run: RunRecord) -> None:
+        from mlflow.entities import Metric, Param, RunTag
 
-    def _log_artifacts(self, run_id: str, run: RunRecord) -> None:
-        if run.artifacts is not None:
-            self._call(partial(self._client.log_artifacts, run_id, str(run.artifacts)))
-
-    def _log_points(self, run_id: str, run: RunRecord, ended: int) -> None:
-        from mlflow.entities import Metric, Param
-
-        for params, points in batches(run):
+        run_id, ended = known.info.run_id, milliseconds(run.ended_at)
+        missing = {name: value for name, value in run.params.items() if name not in known.data.params}
+        for params, points in batches(replace(run, params=missing)):
             metrics = [Metric(name, value, ended, step) for name, step, value in points]
             listed = [Param(name, value) for name, value in params]
             self._call(partial(self._client.log_batch, run_id, metrics, listed))
-
-    def _end(self, run_id: str, status: str, ended: int) -> None:
-        if status == "RUNNING":
-            self._call(lambda: self._client.update_run(run_id, status=status))
+        if run.datasets:
+            self._call(lambda: self._client.log_inputs(run_id, inputs_of(run.datasets)))
+        tags = [RunTag(name, value) for name, value in run.tags.items() if known.data.tags.get(name) != value]
+        if tags:
+            self._call(lambda: self._client.log_batch(run_id, tags=tags))
+        if run.status == "RUNNING":
+            self._call(lambda: self._client.update_run(run_id, status=run.status))
         else:
-            self._call(lambda: self._client.set_terminated(run_id, status, ended))
+            self._call(lambda: self._client.set_terminated(run_id, run.status, ended))
 
-    def log_runs(self, runs: Sequence[RunRecord]) -> list[str]:
-        """See `Registry.log_runs`. One transaction where this process writes the database; else three calls a run."""
-        store = sql_store(self._client)
-        if store is None:
-            return [self._send(run) for run in runs]
-        wanted = [(self._run_id(run), run) for run in runs]
-        known = self._call(lambda: known_runs(store, [run_id for run_id, _ in wanted]))
-        new = [
-            Row(run_id, self._experiment(run.experiment), run, _tags(run, run.parent_run_id))
-            for run_id, run in wanted
-            if run_id not in known
-        ]
-        first = {
-            row.run_id: row for row in reversed(new)
-        }  # one that comes twice at once is made, then brought up to date
-        self._call(lambda: insert_runs(store, list(first.values())))
-        for run_id, run in wanted:
-            if run_id in first and first[run_id].run is run:
-                self._log_datasets(run_id, run.datasets)
-            else:
-                self._update(self._call(partial(self._client.get_run, run_id)), run)
-        return [run_id for run_id, _ in wanted]
-
-    def _run_id(self, run: RunRecord) -> str:
-        """An id that follows from the key: the database itself refuses to take a run twice."""
-        return hashlib.sha256(f"{run.experiment}\n{run.key}".encode()).hexdigest()[:32] if run.key else uuid.uuid4().hex
-
-    def _send(self, run: RunRecord) -> str:
+    def _is_open(self, run: RunRecord) -> bool:
         known = self._known(run)
-        if known is None:
-            alone = replace(run, children=(), artifacts=None)
-            return self._log_run(alone, self._experiment(run.experiment), run.parent_run_id)
-        self._update(known, run)
-        return str(known.info.run_id)
-
-    def _update(self, known: Run, run: RunRecord) -> None:
-        """Bring a run that was recorded before up to date; one that is over stays as it is."""
-        from mlflow.entities import RunTag
-
-        if known.info.status != "RUNNING" and run.status != "RUNNING":
-            return
-        run_id, ended = known.info.run_id, milliseconds(run.ended_at)
-        missing = {name: value for name, value in run.params.items() if name not in known.data.params}
-        self._log_points(run_id, replace(run, params=missing), ended)
-        self._log_datasets(run_id, run.datasets)
-        tags = [RunTag(name, value) for name, value in run.tags.items()]
-        self._call(lambda: self._client.log_batch(run_id, tags=tags))
-        self._end(run_id, run.status, ended)
+        return known is None or "RUNNING" in (known.info.status, run.status)
 
     def _known(self, run: RunRecord) -> Run | None:
-        """The run of that key, if it was recorded before."""
-        if not run.key:
-            return None
-        if sql_store(self._client) is not None:
-            return self._call(lambda: self._client.get_run(self._run_id(run)), unless=ABSENT)
-        experiment_id = self._experiment(run.experiment)
-        return self._call(lambda: self._find_key(experiment_id, run.key))
+        """The run of that key, if it was recorded before; one that somebody deleted is there again."""
+        if sql_store(self._client) is None:
+            experiment_id = self._experiment(run.experiment)
+            return self._call(lambda: self._find_key(experiment_id, run.key))  # a deleted one is not found: made anew
+        known = self._call(lambda: self._client.get_run(_run_id(run)), unless=ABSENT)
+        if known is not None and known.info.lifecycle_stage == "deleted":
+            self._call(lambda: self._client.restore_run(_run_id(run)))
+        return known
 
     def _find_key(self, experiment_id: str, key: str) -> Run | None:
         found = self._client.search_runs([experiment_id], f"tags.`{_KEY_TAG}` = '{key}'", max_results=1)
@@ -244,15 +214,17 @@ class MlflowRegistry:
         """See `Registry.register`. The sha256 of each file is kept in the version's tags; `fetch` checks them."""
         check_model_name(name)
         run = self._call(lambda: self._client.get_run(run_id))
-        logged = self._log_model(name, run, bundle_dir, sha256, example)
+        files = self._call(lambda: digests(bundle_dir))
+        logged = self._logged_model(name, run, sha256)
+        if logged.status != "READY":
+            self._complete(logged, run, bundle_dir, files, example)
         self._call(lambda: self._client.create_registered_model(name), unless=THERE)
-        files = json.dumps(digests(bundle_dir), sort_keys=True)
         create = partial(
             self._client.create_model_version,
             name,
             source=f"models:/{logged.model_id}",
             run_id=run_id,
-            tags={**tags, "sha256": sha256, FILES_TAG: files},
+            tags={**tags, "sha256": sha256, FILES_TAG: json.dumps(files, sort_keys=True)},
             model_id=logged.model_id,
         )
         with self._global_uri():
@@ -264,39 +236,58 @@ class MlflowRegistry:
         found = self._client.search_model_versions(f"name='{name}'", 50, ["version_number DESC"])
         return next((version for version in found if version.source == source), None)
 
-    def _log_model(
-        self, name: str, run: Run, bundle_dir: Path, sha256: str, example: Mapping[str, object] | None
-    ) -> LoggedModel:
+    def _logged_model(self, name: str, run: Run, sha256: str) -> LoggedModel:
+        """The logged model of this bundle and run: that of a registration which was cut off half-way, or a new one."""
+        run_id, experiment_id = run.info.run_id, run.info.experiment_id
+        key = _digest(f"{name}\n{sha256}\n{run_id}")
+        create = partial(self._client.create_logged_model, experiment_id, name, run_id)
+        tags = {"sha256": sha256, _KEY_TAG: key}
+
+        def find() -> LoggedModel | None:
+            found = self._client.search_logged_models([experiment_id], f"tags.`{_KEY_TAG}` = '{key}'")
+            return next(iter(found), None)
+
+        def make() -> LoggedModel:
+            return create(tags=tags, params=run.data.params, model_type="trunkline")
+
+        return self._call(find) or self._call.make(make, find)
+
+    def _complete(
+        self,
+        logged: LoggedModel,
+        run: Run,
+        bundle_dir: Path,
+        files: Mapping[str, str],
+        example: Mapping[str, object] | None,
+    ) -> None:
+        """A logged model gets its files, its metrics, and its run."""
         from mlflow.entities import LoggedModelOutput, Metric
 
-        run_id, ended, key = run.info.run_id, run.info.end_time or milliseconds(None), uuid.uuid4().hex
-        experiment_id, tags = run.info.experiment_id, {"sha256": sha256, _KEY_TAG: key}
-        create = partial(self._client.create_logged_model, experiment_id, name, run_id)
-        find = partial(self._client.search_logged_models, [experiment_id], f"tags.`{_KEY_TAG}` = '{key}'")
-        logged = self._call.make(
-            lambda: create(tags=tags, params=run.data.params, model_type="trunkline"),
-            lambda: next(iter(find()), None),
-        )
-        with tempfile.TemporaryDirectory(prefix="trunkline-") as scratch:
-            model_dir = save_model(Path(scratch), bundle_dir, logged, run_id, example)
-            self._call(lambda: self._client.log_model_artifacts(logged.model_id, str(model_dir)))
-        # The same numbers as the run's, at the same time and step: the run gets no second point, the model its first.
-        metrics = [
-            Metric(key, value, ended, 0, model_id=logged.model_id, run_id=run_id)
-            for key, value in run.data.metrics.items()
-        ]
-        self._call(lambda: self._client.log_batch(run_id, metrics))
-        self._call.make(
-            lambda: self._client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, 0)]),
-            lambda: self._made_by(run_id, logged.model_id),
-        )
-        self._call(lambda: self._client.finalize_logged_model(logged.model_id, "READY"))
-        return logged
+        run_id, model_id, ended = run.info.run_id, logged.model_id, run.info.end_time or milliseconds(None)
 
-    def _made_by(self, run_id: str, model_id: str) -> Literal[True] | None:
+        def upload() -> None:
+            with tempfile.TemporaryDirectory(prefix="trunkline-") as scratch:
+                model_dir = save_model(Path(scratch), bundle_dir, logged, run_id, example)
+                if digests(model_dir / BUNDLE_PATH) != files:
+                    raise IntegrityError(f"the bundle {bundle_dir} changed while it was being registered")
+                self._client.log_model_artifacts(model_id, str(model_dir))
+
+        self._call(upload)
+        # The same numbers as the run's, at the same time and step: the run gets no second point, the model its first.
+        points = [
+            Metric(key, value, ended, 0, model_id=model_id, run_id=run_id) for key, value in run.data.metrics.items()
+        ]
+        self._call(lambda: self._client.log_batch(run_id, points))
+        self._call(
+            lambda: (
+                self._made_by(run_id, model_id) or self._client.log_outputs(run_id, [LoggedModelOutput(model_id, 0)])
+            )
+        )
+        self._call(lambda: self._client.finalize_logged_model(model_id, "READY"))
+
+    def _made_by(self, run_id: str, model_id: str) -> bool:
         outputs = self._client.get_run(run_id).outputs
-        made = outputs.model_outputs if outputs else []
-        return True if any(model.model_id == model_id for model in made) else None
+        return any(model.model_id == model_id for model in (outputs.model_outputs if outputs else []))
 
     def resolve(self, reference: str) -> ModelVersion:
         """See `Registry.resolve`."""
@@ -321,17 +312,11 @@ class MlflowRegistry:
 
     def fetch(self, version: ModelVersion, directory: Path) -> Path:
         """See `Registry.fetch`. Compares the sha256 of every file with the one in the version's tags."""
-        expected = version.tags.get(FILES_TAG)
-        if expected is None:
-            raise ModelReferenceError(
-                f"{version.uri} was not registered by Trunkline: it holds no bundle",
-                hint="train and register a model with `trunkline train`",
-            )
-        number = str(version.version)
+        expected, number = _files(version), str(version.version)
         source = self._call(lambda: self._client.get_model_version_download_uri(version.name, number))
         with appearing(directory) as filling:
             self._download(f"{source}/{BUNDLE_PATH}", filling)
-            check_digests(filling, json.loads(expected), version.uri)
+            check_digests(filling, expected, version.uri)
         return directory
 
     def artifacts(self, run_id: str, directory: Path) -> Path:
@@ -431,16 +416,52 @@ class MlflowRegistry:
                     os.environ["MLFLOW_TRACKING_URI"] = inherited
 
 
-def _tags(run: RunRecord, parent_run_id: str | None) -> dict[str, str]:
+def _keyed(run: RunRecord) -> RunRecord:
+    """A key of its own for a run without one: by it the run is found where nobody knows whether it was made."""
+    return run if run.key else replace(run, key=uuid.uuid4().hex)
+
+
+def _run_id(run: RunRecord) -> str:
+    """An id that follows from the key: the database itself refuses to take a run twice."""
+    return _digest(f"{run.experiment}\n{run.key}")
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def _begun(run: RunRecord) -> RunRecord:
+    return replace(run, metrics={}, curves={}, datasets=(), status="RUNNING")  # a point comes once
+
+
+def _tags(run: RunRecord) -> dict[str, str]:
     """A run's tags and those that say where it belongs."""
-    tags = {**run.tags, "mlflow.source.name": "trunkline"}
+    tags = {**run.tags, "mlflow.source.name": "trunkline", _KEY_TAG: run.key}
     if commit := run.tags.get("trunkline.git_commit"):
         tags["mlflow.source.git.commit"] = commit
-    if parent_run_id is not None:
-        tags["mlflow.parentRunId"] = parent_run_id
-    if run.key:
-        tags[_KEY_TAG] = run.key
+    if run.parent_run_id is not None:
+        tags["mlflow.parentRunId"] = run.parent_run_id
     return tags
+
+
+def _files(version: ModelVersion) -> dict[str, str]:
+    """The sha256 of each file, as it was registered."""
+    told = version.tags.get(FILES_TAG)
+    if told is None:
+        raise ModelReferenceError(
+            f"{version.uri} was not registered by Trunkline: it holds no bundle",
+            hint="train and register a model with `trunkline train`",
+        )
+    try:
+        files = json.loads(told)
+    except ValueError:
+        files = None
+    if not isinstance(files, dict):
+        raise IntegrityError(
+            f"the tag {FILES_TAG} of {version.uri} does not say what its files were",
+            hint="do not use this version; train and register the model again (trunkline train)",
+        )
+    return files
 
 
 def _absolute(uri: str | Path) -> tuple[str, Path | None]:

@@ -14,11 +14,12 @@ import warnings
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
-from trunkline.errors import EngineError, TransientError
+from trunkline.errors import EngineError, ProjectError, TransientError
 from trunkline.project.pickles import NO_PICKLES
 from trunkline.registry.address import login, scrubbed, shown
+from trunkline.registry.protocol import InvalidRecord
 
-__all__ = ["ABSENT", "Calls", "PATIENCE_SECONDS", "THERE", "let_in", "quiet_process"]
+__all__ = ["ABSENT", "Calls", "PATIENCE_SECONDS", "THERE", "let_in", "one_login", "quiet_process"]
 
 _T = TypeVar("_T")
 
@@ -42,6 +43,26 @@ _FIXED = {
 _DEFAULTS = {"MLFLOW_LOGGING_LEVEL": "CRITICAL", "MLFLOW_HTTP_REQUEST_TIMEOUT": "60"}
 
 _PASSING = {"TEMPORARILY_UNAVAILABLE", "DEADLINE_EXCEEDED", "REQUEST_LIMIT_EXCEEDED", "RESOURCE_EXHAUSTED", "ABORTED"}
+# Errors of what MLflow works with, by the package and the class: those that may pass, and all that are no bug of ours.
+_PASSING_KINDS = {
+    "botocore.ConnectionError",
+    "botocore.HTTPClientError",
+    "builtins.ConnectionError",
+    "builtins.TimeoutError",
+    "requests.ChunkedEncodingError",
+    "requests.ConnectionError",
+    "requests.ContentDecodingError",
+    "requests.RetryError",
+    "requests.Timeout",
+    "sqlalchemy.DisconnectionError",
+    "sqlalchemy.InterfaceError",
+    "sqlalchemy.OperationalError",
+    "sqlalchemy.TimeoutError",
+    "urllib3.ProtocolError",
+    "urllib3.TimeoutError",
+}
+_OBJECT_STORES = {"azure", "boto3", "botocore", "google", "s3transfer"}
+_FOREIGN = {"alembic", "mlflow", "requests", "sqlalchemy", "urllib3", *_OBJECT_STORES}
 _UNKNOWN_LOGIN = {"UNAUTHENTICATED", "CUSTOMER_UNAUTHORIZED"}
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 5.0
 
@@ -89,12 +110,11 @@ class Calls:
         return self(attempt)
 
     def _once(self, action: Callable[[], _T], unless: set[str] | None) -> _T:
-        import requests
-        from mlflow.exceptions import MlflowException
-
         try:
             return action()
-        except (MlflowException, requests.RequestException) as exc:
+        except Exception as exc:
+            if not _is_foreign(exc):
+                raise
             if unless and getattr(exc, "error_code", None) in unless:
                 return None  # type: ignore[return-value]  # callers that pass `unless` look for None
             raise _translated(exc, self._uri) from exc
@@ -113,6 +133,16 @@ def quiet_process() -> None:
     logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
 
 
+def one_login(uri: str, other: str) -> None:
+    """Raise `ProjectError` for two addresses that log in differently: MLflow has one login for both."""
+    (_, *mine), (_, *others) = login(uri), login(other)
+    if mine != others and any(mine) and any(others):
+        raise ProjectError(
+            f"{shown(uri)} and {shown(other)} have different logins, and MLflow knows one for both",
+            hint="let one account work on both servers, or keep runs and versions on one",
+        )
+
+
 def let_in(uri: str) -> str:
     """The address for MLflow: a login in it goes where MLflow looks for one, out of what it shows and records."""
     bare, user, password = login(uri)
@@ -123,27 +153,46 @@ def let_in(uri: str) -> str:
     return bare
 
 
-def _translated(exc: Exception, uri: str) -> EngineError:
-    """One of our errors for one of MLflow's: transient by the class of what lies beneath or by MLflow's own code."""
-    import requests
+def _is_foreign(exc: Exception) -> bool:
+    """Whether an error is one of MLflow's or of what it works with, by its class: none of these is imported for it."""
+    return isinstance(exc, OSError | ImportError) or bool(_FOREIGN & {kind.partition(".")[0] for kind in _kinds(exc)})
 
-    where = shown(uri)
-    code = getattr(exc, "error_code", None)
-    cut_off = (requests.exceptions.ChunkedEncodingError, requests.exceptions.ContentDecodingError)
-    passing = (requests.ConnectionError, requests.Timeout, requests.exceptions.RetryError, *cut_off)
+
+def _kinds(exc: BaseException) -> set[str]:
+    """Its classes, each with the package that it comes from."""
+    return {f"{kind.__module__.partition('.')[0]}.{kind.__name__}" for kind in type(exc).__mro__}
+
+
+def _translated(exc: Exception, uri: str) -> EngineError:
+    """One of our errors for one of theirs: transient by the class of what lies beneath or by MLflow's own code."""
+    where, code = shown(uri), getattr(exc, "error_code", None)
     status = getattr(getattr(exc, "response", None), "status_code", 0)
-    if code in _PASSING or status in (429, 502, 503, 504) or any(isinstance(link, passing) for link in _chain(exc)):
-        return TransientError(
-            f"MLflow at {where} does not answer", hint=f"is the server up? MLFLOW_TRACKING_URI={where}"
-        )
     said = scrubbed(str(getattr(exc, "message", exc)), uri).strip().splitlines()
     first = said[0] if said else type(exc).__name__
+    if code in _PASSING or status in (429, 502, 503, 504) or any(_PASSING_KINDS & _kinds(link) for link in _chain(exc)):
+        why = "" if _kinds(exc) & {"mlflow.MlflowException", "requests.RequestException"} else f": {first}"
+        hint = f"is the server up? MLFLOW_TRACKING_URI={where}"
+        return TransientError(f"MLflow at {where} does not answer{why}", hint=hint)
     if code in _UNKNOWN_LOGIN or status == 401:
         return EngineError(f"MLflow at {where} does not let us in: {_who()}", hint=_LOGIN)
     if code == "PERMISSION_DENIED" or status == 403:
         hint = "ask who runs the server: for the permission EDIT, or, from a proxy, for this host in --allowed-hosts"
         return EngineError(f"MLflow at {where} does not let us do this ({_who()}): {first}", hint=hint)
-    return EngineError(f"MLflow at {where} refused: {first}")
+    if isinstance(exc, ImportError):
+        hint = f"pip install {exc.name}" if exc.name else "pip install what the message names"
+        return EngineError(f"MLflow at {where} wants a package that is not here: {first}", hint=hint)
+    kind = InvalidRecord if _is_invalid(exc) else EngineError
+    return kind(f"MLflow at {where} refused: {first}")
+
+
+def _is_invalid(exc: Exception) -> bool:
+    """Whether MLflow itself says that what it was given is wrong: a proxy's 400, and a damaged database, say no such
+    thing."""
+    code, kinds = getattr(exc, "error_code", None), _kinds(exc)
+    if code == "INVALID_PARAMETER_VALUE":
+        return True
+    data = any("sqlalchemy.DataError" in _kinds(link) for link in _chain(exc))
+    return code == "BAD_REQUEST" and ("mlflow.RestException" in kinds or data)
 
 
 _LOGIN = "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"

@@ -1,10 +1,11 @@
-"""What the registry was not there for, kept on disk: a run with its artifacts, and the version to be made of it or the
+"""What is on its way to the registry, kept on disk: a run with its artifacts, and the version to be made of it or the
 
 verdict that a version is to be tagged with.
 
 A parcel is a folder that appears whole or not at all, so a kill at any moment leaves all of it or none. `send` hands
 each over once: a run is known by its key, a version by the sha256 of its bundle. A version that has its number stays
-as `arrived` until the ledger knows it, too (`settle`).
+as `arrived` until the ledger knows it, too (`settle`). What the registry did not take stays with the reason, and is
+tried again by whoever sends next. One process of a checkout at a time talks to the registry of parcels.
 """
 
 from __future__ import annotations
@@ -12,8 +13,9 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,8 +23,9 @@ from typing import Any
 
 from trunkline.errors import EngineError, IntegrityError, TransientError, TrunklineError
 from trunkline.project.files import write_atomic
-from trunkline.project.lock import locked_now
-from trunkline.registry.protocol import ModelVersion, Registry, RunRecord
+from trunkline.project.lock import locked
+from trunkline.registry.files import digests, identity, put, sync
+from trunkline.registry.protocol import InvalidRecord, ModelVersion, Registry, RunRecord
 from trunkline.registry.wire import from_plain, plain
 
 __all__ = [
@@ -31,7 +34,6 @@ __all__ = [
     "ToTag",
     "Waiting",
     "keep",
-    "refuses_all",
     "register",
     "send",
     "settle",
@@ -40,6 +42,7 @@ __all__ = [
 ]
 
 _FOLDER, _CONTENT, _ARRIVED, _REFUSED = "parcels", "parcel.json", "arrived.json", "refused.json"
+_TURN_SECONDS = 60.0  # for which one waits while another process is at it
 
 
 @dataclass(frozen=True)
@@ -77,23 +80,35 @@ class Parcel:
 
 @dataclass(frozen=True)
 class Waiting:
-    """A parcel that lies here, for people: `model` and `sha256` are empty for a run that made no version, `refused` is
-    why the registry will not have it, if it was asked."""
+    """A parcel that lies here, for people: `model` and `sha256` are empty for a run that made no version. `refused` is
+    why the registry will never have it as it is, `held` why it did not take it when it was last asked."""
 
     run: str
     model: str
     sha256: str
     metrics: Mapping[str, float]
     refused: str = ""
+    held: str = ""
 
 
-def register(registry: Registry, parcel: Parcel) -> tuple[ModelVersion, bool]:
-    """The version of the parcel, and whether it is new: the same bundle is never registered twice under one name."""
+def register(outbox: Path, registry: Registry, parcel: Parcel) -> tuple[ModelVersion, bool]:
+    """The version of the parcel, and whether it is new: the same bundle is never registered twice under one name.
+
+    Raises `IntegrityError` if the bundle is not, byte for byte, the one whose sha256 the parcel has.
+    """
+    with _alone(outbox, _TURN_SECONDS) as mine:
+        if not mine:
+            raise TransientError("another command is busy with the registry", hint="the same command again, later")
+        return _register(registry, parcel)
+
+
+def _register(registry: Registry, parcel: Parcel) -> tuple[ModelVersion, bool]:
     wanted = parcel.version
     assert wanted is not None  # a parcel without a version is only a run
     known = next((v for v in reversed(registry.versions(wanted.name)) if v.sha256 == wanted.sha256), None)
     if known is not None:
         return known, False
+    _check_bundle(wanted)
     run_id = registry.log_run(parcel.run)
     made = registry.register(
         wanted.name, wanted.bundle, run_id=run_id, sha256=wanted.sha256, tags=wanted.tags, example=wanted.example
@@ -101,15 +116,39 @@ def register(registry: Registry, parcel: Parcel) -> tuple[ModelVersion, bool]:
     return made, True
 
 
-def tell(outbox: Path, registry: Callable[[], Registry], run: RunRecord, tag: ToTag | None = None) -> str | None:
-    """Record a run that has a key, and tag a version; the run's id, or None if the registry is away and both are kept
-    until it is back."""
-    parcel = Parcel(run, tag=tag)
+def _check_bundle(wanted: ToRegister) -> None:
+    hint = f"trunkline train {wanted.name} --force"
+    if not wanted.bundle.is_dir():
+        raise IntegrityError(f"the bundle {wanted.bundle} is gone", hint=hint)
     try:
-        return _record(registry(), parcel)
+        found = identity(digests(wanted.bundle))
+    except OSError as exc:
+        raise IntegrityError(f"the bundle {wanted.bundle} cannot be read: {exc.strerror}", hint=hint) from exc
+    if found != wanted.sha256:
+        what = f"the bundle {wanted.bundle} is not the one that was trained: its digest is {found}"
+        raise IntegrityError(f"{what}, and {wanted.sha256} was recorded", hint=hint)
+
+
+def tell(outbox: Path, registry: Callable[[], Registry], run: RunRecord, tag: ToTag | None = None) -> str | None:
+    """Record a run that has a key, and tag a version; the run's id, or None if the registry is away.
+
+    Both are kept first, and stay until the registry has them: also where this raises, or is killed.
+    """
+    parcel = Parcel(_ended(run), tag=tag)
+    folder = keep(outbox, parcel)
+    try:
+        reached = registry()
+        with _alone(outbox, _TURN_SECONDS) as mine:
+            if not mine:
+                return None
+            run_id = _record(reached, parcel)  # where another process has just sent it, its key tells
+            _forget(folder)
+            return run_id
     except TransientError:
-        keep(outbox, parcel)
         return None
+    except TrunklineError as exc:
+        _note(folder, exc)
+        raise
 
 
 def _record(registry: Registry, parcel: Parcel) -> str:
@@ -129,16 +168,21 @@ def _decided_at(tag: str) -> datetime:
         return datetime.min.replace(tzinfo=UTC)
 
 
-def keep(outbox: Path, parcel: Parcel) -> None:
-    """Put a parcel down, with a copy of its run's artifacts; the bundle of a version stays where it is.
+def _ended(run: RunRecord) -> RunRecord:
+    """With an end, which is that of each try: MLflow keeps a point twice that comes at another time."""
+    return run if run.ended_at else replace(run, ended_at=datetime.now(UTC))
+
+
+def keep(outbox: Path, parcel: Parcel) -> Path:
+    """Put a parcel down, with a copy of its run's artifacts; the bundle of a version stays where it is. The folder.
 
     The same parcel is kept once. Raises `EngineError` if the disk refuses.
     """
-    run = parcel.run if parcel.run.ended_at else replace(parcel.run, ended_at=datetime.now(UTC))
+    run = _ended(parcel.run)
     folder = outbox / _FOLDER / run.key.replace("/", "-")
-    if (folder / _CONTENT).exists():
-        return
-    made = folder.with_name(f".{folder.name}.{os.getpid()}")
+    if _is_whole(folder):
+        return folder
+    made = folder.with_name(f".{folder.name}.{threading.get_ident()}.{os.getpid()}")
     try:
         shutil.rmtree(made, ignore_errors=True)
         made.mkdir(parents=True)
@@ -148,33 +192,44 @@ def keep(outbox: Path, parcel: Parcel) -> None:
         tag = asdict(parcel.tag) if parcel.tag else None
         content = {"run": plain(run), "version": version, "tag": tag, "artifacts": run.artifacts is not None}
         write_atomic(made / _CONTENT, json.dumps(content, default=str))
-        os.replace(made, folder)
+        sync(*made.rglob("*"), made)
+        _forget(folder)  # what is there is damaged
+        put(made, folder)
+        sync(folder.parent)
     except OSError as exc:
         raise EngineError(f"cannot keep a run for the registry: {exc.strerror}", file=folder, hint="make room") from exc
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
+    return folder
 
 
 def waiting(outbox: Path) -> list[Waiting]:
     """What lies here and has not arrived, in the order of its making."""
     listed = []
     for folder in _folders(outbox):
-        if (folder / _ARRIVED).exists():
-            continue
-        parcel, refused = _read(folder), folder / _REFUSED
-        version = parcel.version
-        listed.append(
-            Waiting(
-                run=parcel.run.name,
-                model=version.name if version else "",
-                sha256=version.sha256 if version else "",
-                metrics=parcel.run.metrics,
-                refused=json.loads(refused.read_text("utf-8"))["reason"] if refused.exists() else "",
-            )
-        )
+        if not (folder / _ARRIVED).exists():
+            with suppress(FileNotFoundError):  # sent by another process meanwhile
+                listed.append(_waiting(folder))
     return listed
 
 
+def _waiting(folder: Path) -> Waiting:
+    try:
+        parcel = _read(folder)
+    except IntegrityError as exc:
+        return Waiting(folder.name, "", "", {}, refused=exc.what)
+    version, why = parcel.version, _noted(folder)
+    return Waiting(
+        run=parcel.run.name,
+        model=version.name if version else "",
+        sha256=version.sha256 if version else "",
+        metrics=parcel.run.metrics,
+        **why,
+    )
+
+
 def send(outbox: Path, registry: Registry) -> None:
-    """Hand over what lies here, unless another process is at it. What cannot be sent stays."""
+    """Hand over what lies here, unless another process is at it. What cannot be sent stays, with the reason."""
     folders = [folder for folder in _folders(outbox) if not (folder / _ARRIVED).exists()]
     if not folders:
         return
@@ -186,11 +241,8 @@ def send(outbox: Path, registry: Registry) -> None:
                 _hand_over(folder, registry)
             except TransientError:
                 return
-            except (TrunklineError, OSError) as exc:
-                if isinstance(exc, EngineError) and refuses_all(registry):
-                    return
-                reason = exc.what if isinstance(exc, TrunklineError) else str(exc)
-                write_atomic(folder / _REFUSED, json.dumps({"reason": reason}))
+            except TrunklineError as exc:
+                _note(folder, exc)
 
 
 def settle(outbox: Path, note: Callable[[Mapping[str, Any]], None]) -> None:
@@ -199,18 +251,20 @@ def settle(outbox: Path, note: Callable[[Mapping[str, Any]], None]) -> None:
         return
     with _alone(outbox) as mine:
         for folder in _folders(outbox) if mine else ():
-            if (folder / _ARRIVED).exists():
-                note(json.loads((folder / _ARRIVED).read_text("utf-8")))
+            if (row := _arrived(folder)) is not None:
+                note(row)
                 _forget(folder)
 
 
-def refuses_all(registry: Registry) -> bool:
-    """Whether the registry refuses whatever it is asked, as one does that does not let us in."""
+def _arrived(folder: Path) -> dict[str, Any] | None:
     try:
-        registry.versions("trunkline-doctor")
-    except EngineError:
-        return True
-    return False
+        row: dict[str, Any] = json.loads((folder / _ARRIVED).read_bytes())
+    except FileNotFoundError:
+        return None
+    except ValueError:  # damaged: it is sent again, and found by its sha256
+        (folder / _ARRIVED).unlink()
+        return None
+    return row
 
 
 def _hand_over(folder: Path, registry: Registry) -> None:
@@ -220,41 +274,81 @@ def _hand_over(folder: Path, registry: Registry) -> None:
         _record(registry, parcel)
         _forget(folder)
         return
-    if not wanted.bundle.is_dir():
-        raise IntegrityError(f"the bundle {wanted.bundle} is gone")
-    version, _ = register(registry, parcel)
+    version, _ = _register(registry, parcel)
     row = {**wanted.row, "reference": version.uri, "registry_run_id": version.run_id}
     write_atomic(folder / _ARRIVED, json.dumps(row, default=str))
 
 
+def _note(folder: Path, exc: TrunklineError) -> None:
+    """Why the registry did not take it; `held` if it may take it as it is, from another user or at another time."""
+    kind = "held" if isinstance(exc, EngineError) and not isinstance(exc, InvalidRecord) else "refused"
+    if (folder / _CONTENT).exists():
+        with suppress(EngineError):  # a full disk: it stays nevertheless
+            write_atomic(folder / _REFUSED, json.dumps({kind: exc.what}))
+
+
+def _noted(folder: Path) -> dict[str, str]:
+    try:
+        told = json.loads((folder / _REFUSED).read_bytes())
+        return {kind: str(told[kind]) for kind in ("held", "refused") if kind in told}
+    except (FileNotFoundError, ValueError, TypeError):
+        return {}
+
+
 def _read(folder: Path) -> Parcel:
-    content = json.loads((folder / _CONTENT).read_text("utf-8"))
-    run = from_plain(content["run"])
-    version, tag = content["version"], content.get("tag")
-    return Parcel(
-        replace(run, artifacts=folder / "artifacts" if content["artifacts"] else None),
-        ToRegister(**{**version, "bundle": Path(version["bundle"])}) if version else None,
-        ToTag(**tag) if tag else None,
-    )
+    """Raises `IntegrityError` for one that is damaged, `FileNotFoundError` for one that is gone."""
+    text = (folder / _CONTENT).read_bytes()
+    try:
+        content = json.loads(text)
+        run = from_plain(content["run"])
+        version, tag = content["version"], content.get("tag")
+        return Parcel(
+            replace(run, artifacts=folder / "artifacts" if content["artifacts"] else None),
+            ToRegister(**{**version, "bundle": Path(version["bundle"])}) if version else None,
+            ToTag(**tag) if tag else None,
+        )
+    except (ValueError, KeyError, TypeError, AttributeError, IntegrityError) as exc:
+        what = f"{folder} is damaged, or of another version of Trunkline"
+        raise IntegrityError(what, hint=f"rm -r {folder}") from exc
+
+
+def _is_whole(folder: Path) -> bool:
+    try:
+        _read(folder)
+    except (FileNotFoundError, IntegrityError):
+        return False
+    return True
 
 
 def _folders(outbox: Path) -> list[Path]:
-    found = [path.parent for path in (outbox / _FOLDER).glob(f"[!.]*/{_CONTENT}")]
-    return sorted(found, key=lambda folder: (folder / _CONTENT).stat().st_mtime_ns)
+    found = []
+    for path in (outbox / _FOLDER).glob(f"[!.]*/{_CONTENT}"):
+        with suppress(FileNotFoundError):  # sent by another process meanwhile
+            found.append((path.stat().st_mtime_ns, path.parent))
+    return [folder for _, folder in sorted(found)]
 
 
 def _forget(folder: Path) -> None:
     """Gone at once, however long it takes to remove."""
     gone = folder.with_name(f".{folder.name}.gone")
     shutil.rmtree(gone, ignore_errors=True)
-    os.replace(folder, gone)
+    with suppress(FileNotFoundError):
+        os.replace(folder, gone)
     shutil.rmtree(gone, ignore_errors=True)
 
 
 @contextmanager
-def _alone(outbox: Path) -> Iterator[bool]:
-    with locked_now(outbox / _FOLDER / ".lock") as mine:
-        if mine:
+def _alone(outbox: Path, seconds: float = 0) -> Iterator[bool]:
+    """Hold the parcels, for which so many seconds are waited; whether they are held."""
+    place = outbox / _FOLDER
+    place.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(locked(place / ".lock", seconds))
+        except TimeoutError:
+            mine = False
+        else:
+            mine = True
             _sweep(outbox)
         yield mine
 

@@ -8,8 +8,14 @@ from datetime import datetime
 from pathlib import Path
 from typing import Literal, Protocol
 
+from trunkline.errors import EngineError
+
 Status = Literal["FINISHED", "FAILED", "KILLED", "RUNNING"]
 Curve = Sequence[tuple[int, float]]
+
+
+class InvalidRecord(EngineError):
+    """The registry will never take this very run or version, a value of which is too long or none; it may others."""
 
 
 @dataclass(frozen=True)
@@ -77,8 +83,9 @@ class Registry(Protocol):
     Versions never change, but for tags that are added, and their numbers are never used again.
 
     Errors: `ModelReferenceError` for a name, version or alias that is malformed or leads nowhere, `TransientError` when
-    the registry cannot be reached or is overloaded, which was tried for a while, `EngineError` when it refuses,
-    `IntegrityError` when stored files are not those that were registered.
+    the registry cannot be reached or is overloaded, which was tried for a while, `InvalidRecord` when it is this very
+    record that it will never take, `EngineError` when it refuses for another reason, such as who asks, `IntegrityError`
+    when stored files are not those that were registered, or those of a bundle change while they are being stored.
     """
 
     def log_run(self, run: RunRecord) -> str:

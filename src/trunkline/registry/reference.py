@@ -11,7 +11,9 @@ from trunkline.errors import EngineError, ModelReferenceError, did_you_mean
 FORMS = "write models:/NAME/VERSION or models:/NAME@ALIAS, as in models:/delay/7 or models:/delay@champion"
 
 # Narrower than what MLflow takes: these names become folder names, tags and words of a command line.
-_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+# A model's has no dot, which MLflow's logged models refuse; `trunkline.project.declare` has the same.
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*")
+_ALIAS = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 _VERSION = re.compile(r"[1-9][0-9]{0,8}")
 _LOOKS_LIKE_VERSION = re.compile(r"v[0-9]+", re.IGNORECASE)
 _SHOWN = 10
@@ -64,7 +66,7 @@ def check_model_name(name: str) -> None:
     """Raise `ModelReferenceError` unless `name` can name a model."""
     if not _NAME.fullmatch(name):
         raise ModelReferenceError(
-            f"{name!r} cannot name a model", hint="use letters, digits, '_', '-' and '.', and begin with none of '-.'"
+            f"{name!r} cannot name a model", hint="use letters, digits, '_' and '-', and do not begin with '-'"
         )
 
 
@@ -106,7 +108,7 @@ def unknown_alias(name: str, alias: str, aliases: Iterable[str], versions: Seque
 
 
 def _is_alias(text: str) -> bool:
-    return bool(_NAME.fullmatch(text)) and text.lower() != "latest" and not _LOOKS_LIKE_VERSION.fullmatch(text)
+    return bool(_ALIAS.fullmatch(text)) and text.lower() != "latest" and not _LOOKS_LIKE_VERSION.fullmatch(text)
 
 
 def _some(words: Sequence[str]) -> str:

@@ -7,6 +7,7 @@ from dataclasses import asdict, replace
 from datetime import datetime
 from typing import Any
 
+from trunkline.errors import IntegrityError
 from trunkline.registry.protocol import DatasetInput, RunRecord
 
 __all__ = ["from_plain", "plain"]
@@ -23,10 +24,17 @@ def plain(run: RunRecord) -> dict[str, Any]:
 
 
 def from_plain(data: Mapping[str, Any]) -> RunRecord:
-    """The run that `plain` gave, also after a way through JSON."""
-    times = {name: datetime.fromisoformat(data[name]) if data[name] else None for name in _TIMES}
+    """The run that `plain` gave, also after a way through JSON. Raises `IntegrityError` for what it did not give."""
+    try:
+        return _run(data)
+    except (ValueError, KeyError, TypeError, AttributeError) as exc:
+        raise IntegrityError("what was kept of a run is damaged, or of another version of Trunkline") from exc
+
+
+def _run(data: Mapping[str, Any]) -> RunRecord:
     made = {
-        **times,
+        **{name: datetime.fromisoformat(data[name]) if data[name] else None for name in _TIMES},
+        **{name: dict(data[name]) for name in ("params", "metrics", "tags")},
         "curves": {name: tuple((step, value) for step, value in curve) for name, curve in data["curves"].items()},
         "children": tuple(from_plain(child) for child in data["children"]),
         "datasets": tuple(DatasetInput(**one) for one in data.get("datasets", ())),

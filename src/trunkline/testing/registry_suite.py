@@ -209,6 +209,12 @@ class RegistrySuite:
         with pytest.raises(ModelReferenceError):
             registry.set_alias("delay", bad, 1)
 
+    def test_a_dot_is_in_no_name_of_a_model(self, registry: Registry, bundle: Path) -> None:
+        with pytest.raises(ModelReferenceError, match="cannot name a model"):
+            registry.register("delay.eu", bundle, run_id="none", sha256="", tags={}, example=None)
+        with pytest.raises(ModelReferenceError):
+            registry.resolve("models:/delay.eu/1")
+
     def test_registering_for_an_unknown_run_makes_no_version(self, registry: Registry, name: str, bundle: Path) -> None:
         with pytest.raises(EngineError):
             registry.register(name, bundle, run_id="0" * 32, sha256="aa", tags={}, example=None)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
-from trunkline.errors import TrainingError, UserError
+from trunkline.errors import TrainingError, TrunklineError, UserError
 from trunkline.project.boundary import told, user_frames
 from trunkline.project.hidden import CLOSED
 from trunkline.training.protocol import Estimator, Pruned
 from trunkline.training.trial import DefaultTrial
 
-__all__ = ["build_estimator", "build_with"]
+__all__ = ["build_estimator", "build_with", "plain_settings"]
 
 
 def build_with(build: Callable[[Any], Any], params: Mapping[str, Any] | None) -> tuple[Estimator, dict[str, Any]]:
@@ -44,6 +45,22 @@ def build_estimator(
             hint="return one of trunkline.estimators, such as MLP(...) or LightGBM(...)",
         )
     return cast("Estimator", estimator)
+
+
+def plain_settings(estimator: Estimator) -> dict[str, Any]:
+    """Its settings, which its bundle holds as JSON. Raises TrainingError where they are none: asked before a fit."""
+    try:
+        settings = estimator.settings()
+        json.dumps(settings, allow_nan=False)
+    except TrunklineError:
+        raise
+    except Exception as exc:  # of the user's estimator, whatever it is
+        frames = user_frames(exc)
+        file, line = (frames[-1].filename, frames[-1].lineno) if frames else (None, None)
+        what = f"the settings of {estimator.name} cannot be written down: {told(exc)}"
+        hint = "settings() gives plain data: numbers, text, lists"
+        raise TrainingError(what, file=file, line=line, hint=hint) from exc
+    return settings
 
 
 def _told(build: Callable[[Any], Any], exc: Exception) -> TrainingError:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Build", "Checkpoints", "Choice", "Estimator", "Exports", "FitContext", "Fitted", "Matrix", "Peers", "Pruned",
-    "Reporter", "Streamed", "TrainingData", "Trial", "unheard",
+    "Reporter", "Streamed", "TakesPeers", "TrainingData", "Trial", "unheard",
 ]  # fmt: skip
 
 
@@ -241,6 +241,18 @@ class Estimator(Protocol):
         Deterministic for a context. Lets Pruned pass; raises TrainingError for data or settings that cannot be fitted,
         for a task the estimator does not know, and for a framework that is not installed.
         """
+
+
+@runtime_checkable
+class TakesPeers(Protocol):
+    """An estimator that several processes can fit together, each on rows of its own: it heeds `FitContext.peers`.
+
+    Asked before a fit by more than one; an estimator that says nothing is fitted by one process.
+    """
+
+    @property
+    def takes_peers(self) -> bool:
+        """Whether it does."""
 
 
 class Build(Protocol):

@@ -10,11 +10,13 @@ import json
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from trunkline.errors import TrainingError
 from trunkline.models.bundle import Bundle
-from trunkline.training.boundary import build_with
+from trunkline.training.boundary import build_with, plain_settings
 from trunkline.training.exported import exported
 from trunkline.training.metrics import interval, measure_all
 from trunkline.training.parity import verify
@@ -24,6 +26,7 @@ from trunkline.training.protocol import (
     FitContext,
     Fitted,
     Reporter,
+    TakesPeers,
     TrainingData,
     unheard,
 )
@@ -32,7 +35,7 @@ from trunkline.training.records import Trained
 if TYPE_CHECKING:
     from trunkline.training.features import Learned
 
-__all__ = ["Fit", "Outcome", "TrainSpec", "Trained", "finish", "fit", "save", "train", "train_in"]
+__all__ = ["Fit", "Outcome", "TrainSpec", "Trained", "finish", "fit", "refuse_peers", "save", "train", "train_in"]
 
 _HISTORY = "history.json"
 
@@ -103,10 +106,22 @@ def fit(build: Build, data: TrainingData, params: Mapping[str, Any] | None, cont
     """Build the estimator and fit it, from the last checkpoint if there is one. Every peer calls this."""
     begun = time.monotonic()
     estimator, asked = build_with(build, params)
+    refuse_peers(estimator, 1 if context.peers is None else context.peers.world)
+    plain_settings(estimator)
     remembered = _Remembered(context)
     checkpoints = remembered if context.checkpoints is not None else None
     fitted = estimator.fit(data, replace(context, report=remembered.report, checkpoints=checkpoints))
     return Fit(estimator, asked, fitted, tuple(remembered.history), time.monotonic() - begun)
+
+
+def refuse_peers(estimator: Estimator, world: int) -> None:
+    """Refuse to have several processes fit what would take the rows of one for all. Raises TrainingError."""
+    if world > 1 and not (isinstance(estimator, TakesPeers) and estimator.takes_peers):
+        raise TrainingError(
+            f"{estimator.name} is fitted by one process, not by {world}: each would see its own rows alone",
+            hint="set `workers: 1` under `training: ray:`, or use LightGBM, XGBoost or an estimator of PyTorch; one of"
+            " your own says `takes_peers = True` where it heeds context.peers (docs/estimators.md)",
+        )
 
 
 def finish(spec: TrainSpec, data: TrainingData, made: Fit, context: FitContext) -> Outcome:
@@ -124,7 +139,7 @@ def finish(spec: TrainSpec, data: TrainingData, made: Fit, context: FitContext) 
         **({"workers": peers.world} if peers else {}),
         "estimator": made.estimator.name,
         "params": dict(made.params),
-        "settings": made.estimator.settings(),
+        "settings": plain_settings(made.estimator),
         "metric": data.metric.name,
         "metrics": measure_all(data.metric, data.task, y, score),
     }
@@ -160,7 +175,10 @@ def save(name: str, outcome: Outcome, data: TrainingData | Learned, out: Path) -
 
 
 class _Remembered:
-    """What a fit reports, kept with its checkpoints: a fit that goes on has the whole curve to show."""
+    """What a fit reports, kept with its checkpoints: a fit that goes on has the whole curve to show.
+
+    What another version of Trunkline has left is passed over: it may fit in another way, or keep something else.
+    """
 
     def __init__(self, context: FitContext) -> None:
         self.history: list[tuple[int, float]] = []
@@ -176,13 +194,15 @@ class _Remembered:
         """The files of the fit; what was reported up to them is history again."""
         assert self._context.checkpoints is not None
         files = self._context.checkpoints.load()
-        if files is None:
+        kept = json.loads(files.get(_HISTORY, b"{}")) if files is not None else {}
+        if files is None or kept.get("trunkline") != version("trunkline"):
             return None
-        self.history[:] = [(step, value) for step, value in json.loads(files.get(_HISTORY, b"[]"))]
+        self.history[:] = [(step, value) for step, value in kept["history"]]
         return {name: content for name, content in files.items() if name != _HISTORY}
 
     def save(self, step: int, files: Mapping[str, bytes] | None) -> None:
         """The files of the fit with its history."""
         assert self._context.checkpoints is not None
-        whole = None if files is None else {**files, _HISTORY: json.dumps(self.history).encode()}
+        told = {"trunkline": version("trunkline"), "history": self.history}
+        whole = None if files is None else {**files, _HISTORY: json.dumps(told).encode()}
         self._context.checkpoints.save(step, whole)

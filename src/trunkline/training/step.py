@@ -13,6 +13,7 @@ from trunkline.errors import EngineError, IntegrityError
 from trunkline.graph.step import digest
 from trunkline.ledger.ids import new_id
 from trunkline.models.place import bundle_folder
+from trunkline.registry.files import put
 from trunkline.registry.parcels import Parcel, ToRegister, keep, register
 from trunkline.registry.protocol import ModelVersion, RunRecord
 from trunkline.training.ancestry import ancestors, inputs
@@ -52,7 +53,7 @@ def run(job: Job, ctx: StepContext) -> StepResult:
     ctx.progress(f"registering {config['name']}")
     parcel = _parcel(trained, bundle, subject.manifest, ctx, job.fingerprint, started)
     try:
-        version, new = register(ctx.registry(), parcel)
+        version, new = register(ctx.state / "outbox", ctx.registry(), parcel)
     except EngineError as exc:  # what was trained is not lost for that
         keep(ctx.state / "outbox", parcel)
         fit_at.forget()
@@ -76,7 +77,7 @@ def _keep(bundle: Bundle, ctx: StepContext) -> Bundle:
             return type(bundle).open(place, expect_sha256=bundle.sha256)
         except IntegrityError:
             shutil.rmtree(place)  # damaged: the one just made takes its place
-    bundle.path.rename(place)
+    put(bundle.path, place)
     return type(bundle).open(place, expect_sha256=bundle.sha256)
 
 
@@ -126,7 +127,8 @@ def _waiting(sha256: str, trained: Trained, manifest: Manifest, why: EngineError
     """The registry gives the numbers, and gave none: nothing is called by one that nobody gave."""
     output = {"reference": None, **_output(sha256, trained, manifest)}
     waits = "no version yet, it is kept here and registered by the next command that the registry lets in"
-    return StepResult(output, f"{trained.name} {_measured(trained)}; {why.what}: {waits}")
+    told = f"{why.what} ({why.hint})" if why.hint else why.what
+    return StepResult(output, f"{trained.name} {_measured(trained)}; {told}: {waits}")
 
 
 def _output(sha256: str, trained: Trained, manifest: Manifest) -> dict[str, Any]:

@@ -71,6 +71,12 @@ class DefaultTrial:
         """The given value, or the first of `choices`."""
         if not choices:
             raise TrainingError(f"parameter {name!r} has no choices")
+        for choice in choices:
+            if not (choice is None or isinstance(choice, bool | int | float | str)):
+                raise TrainingError(
+                    f"parameter {name!r} has the choice {choice!r}, a {type(choice).__name__}, which no study can keep",
+                    hint="choose among names, and look up what they stand for: {'wide': (64, 64), …}[name]",
+                )
         answer: Choice = self._answer(name, Parameter(choices=tuple(choices)))
         return answer
 

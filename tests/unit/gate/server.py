@@ -34,12 +34,15 @@ def serving(
     delay: float = 0.0,
     between: float = 0.0,
     stall: tuple[int, float] = (-1, 0.0),
+    frozen: tuple[float, float] = (0.0, 1.0),
 ) -> Iterator[Peer]:
     """A server that answers `score` of each row (a number, or the whole answer), or always `status` and `body`, or
 
     the bytes `raw`, or closes the connection; after `delay` seconds, with `between` seconds between pieces of its
-    answer, and once, at the request of the number that `stall` says, only after so many seconds.
+    answer, and once, at the request of the number that `stall` says, only after so many seconds. `frozen` are seconds
+    in which it does nothing, and every how many seconds that is.
     """
+    born = time.perf_counter()
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -51,6 +54,7 @@ def serving(
             peer.rows += sent["rows"]
             peer.times.append(time.perf_counter())
             time.sleep(stall[1] if len(peer.rows) == stall[0] else delay)
+            time.sleep(max(frozen[0] - (time.perf_counter() - born) % frozen[1], 0.0))
             if hang_up:
                 self.close_connection = True
                 return

@@ -42,7 +42,7 @@ def without_each(measure: Callable[[npt.NDArray[Any], Floats], Measured], y: npt
 
 def test_metrics_of_classes_are_scikit_learns() -> None:
     place, (score, _) = classes(0, 900)
-    assert measures.class_log_loss(place, score).value == pytest.approx(theirs.log_loss(place, score))
+    assert measures.log_loss(place, score).value == pytest.approx(theirs.log_loss(place, score))
     expected = theirs.f1_score(place, score.argmax(axis=1), average="macro")
     assert measures.macro_f1(place, score).value == pytest.approx(expected)
     area = metrics.areas_against_rest(place, [score]).auc[0]
@@ -67,7 +67,7 @@ def test_what_a_row_has_of_a_metric_is_what_it_is_worse_without_it() -> None:
         (measures.root_mean_square, y, number),
         (measures.r2, y, number),
         (measures.absolute_error, y, number),
-        (measures.class_log_loss, place, score),
+        (measures.log_loss, place, score),
     ]
     for measure, outcome, scores in cases:
         found = measure(outcome, scores)
@@ -86,7 +86,20 @@ def test_the_area_of_two_classes_is_delongs() -> None:
 def test_perfect_order_has_an_interval() -> None:
     place = np.repeat([0, 1, 2], [30, 40, 50])
     found = metrics.areas_against_rest(place, [np.eye(3)[place]])
-    assert found.measured(0).estimate() == Estimate(1.0, pytest.approx(0.025 ** (1 / 30)), 1.0)
+    unseen = [1 - 0.025 ** (1 / rows) for rows in (30, 40, 50)]
+    weights = [(1 + 30 / 80 + 30 / 70) / 3, (1 + 40 / 90 + 40 / 70) / 3, (1 + 50 / 90 + 50 / 80) / 3]
+    low = 1 - np.linalg.norm(np.multiply(unseen, weights))
+    assert found.measured(0).estimate() == Estimate(1.0, pytest.approx(low), 1.0)
+    assert low < 0.9
+
+
+def test_a_class_in_perfect_order_is_not_certain_beside_others_that_are_not() -> None:
+    draw = np.random.default_rng(0)
+    place = np.r_[np.zeros(5, np.int64), np.repeat([1, 2], 100)]
+    score = draw.dirichlet(np.ones(3), 205) * 0.5 + np.eye(3)[place] * 0.2
+    score[:, 0] = np.where(place == 0, 0.9, 0.0)
+    found = metrics.areas_against_rest(place, [score]).measured(0)
+    assert found.value - found.estimate().low > (1 - 0.025 ** (1 / 5)) / 3
 
 
 def test_metrics_of_numbers_are_scikit_learns() -> None:

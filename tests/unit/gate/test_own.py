@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 
 from trunkline.errors import TrainingError
+from trunkline.gate import own
 from trunkline.gate.own import own_metric
 from trunkline.gate.quality import OwnMetric
 from trunkline.project.confined import _NETWORK, _version
 from trunkline.project.ml import declarations
 
 MODEL = '''
-import pathlib, socket, tempfile
+import pathlib, socket, tempfile, time
 import numpy as np
 import trunkline as tl
 
@@ -33,6 +34,8 @@ def tried(way):
 def cost(y, score):
     if y.mean() > 1e6:
         return float("nan")
+    if y.mean() == 77:
+        time.sleep(300)
     if y.mean() > 1e5:
         return y[len(y)]
     return float(np.abs(y - score).mean())
@@ -109,6 +112,15 @@ def test_its_mistakes_are_told_with_file_and_line(root: Path, size: float, says:
         found.measure(np.full(5, size), [np.full(5, size)])
     assert Path(caught.value.file or "").name == "metric.py"
     assert caught.value.line
+
+
+def test_one_that_never_ends_is_stopped(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(own, "_LONGEST", 2.0)
+    found = metric(root, "priced")
+    assert found is not None
+    with pytest.raises(TrainingError, match="the metric 'cost' was not measured on 5 rows and 50 resamples") as caught:
+        found.measure(np.full(5, 77.0), [np.full(5, 77.0)])
+    assert Path(caught.value.file or "").name == "metric.py"
 
 
 def test_it_can_keep_nothing_of_what_it_is_given(root: Path) -> None:

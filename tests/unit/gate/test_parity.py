@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 
-from trunkline.gate.evidence import CounterExample
+from trunkline.gate import wire
+from trunkline.gate.evidence import CounterExample, Parity
 from trunkline.gate.parity import compare
+from trunkline.gate.report_proof import parity_lines
 
 ROWS = [{"distance": i} for i in range(4)]
 
@@ -25,7 +29,8 @@ def test_the_first_difference_is_the_example() -> None:
 
 def test_no_number_differs_from_every_number() -> None:
     nan = float("nan")
-    assert compare(ROWS, [nan, nan, 0.3, 0.4], {"http": [nan, 0.2, float("inf"), 0.4]}).differ == 3
+    found = compare(ROWS, [nan, nan, 0.3, 0.4], {"http": [nan, 0.2, float("inf"), 0.5]})
+    assert (found.differ, found.not_finite, found.largest) == (4, 3, pytest.approx(0.1))
 
 
 def test_one_answer_a_row() -> None:
@@ -48,3 +53,26 @@ def test_numbers_differ_by_a_share_of_their_size() -> None:
     found = compare(rows, offline, {"warehouse": far}, probabilities=False)
     assert found.differ == 2
     assert found.example == CounterExample({"distance": 0}, (1e6, 2.0), None, tuple(far[0]))
+
+
+def test_a_score_that_is_no_number_is_not_one_that_nobody_asked_for() -> None:
+    """In JSON both would be null."""
+    nan = float("nan")
+    found = compare(ROWS, [0.1, 0.2, 0.3, 0.4], {"warehouse": [0.1, nan, nan, 0.4]})
+    again = wire.record(Parity, json.loads(json.dumps(wire.plain(found), allow_nan=False)))
+    assert (again.differ, again.not_finite, again.largest) == (2, 2, 0.0)
+    text = "\n".join(parity_lines(again, 10))
+    assert "First difference: offline `0.2`, warehouse `nan`, for this row:" in text
+    assert "largest difference 0, and in 2 rows one is no number" in text
+
+
+def test_long_values_are_cut() -> None:
+    image = [[[place, 0, 0] for place in range(64)]] * 64
+    row = {"text": "x" * 30_000, "image": image, "id": 2**60, "few": [1.5, None, True], "x" * 30_000: 1}
+    found = compare([row], [0.1], {"http": [0.9]}).example
+    assert found is not None
+    cut = found.row
+    assert str(cut["text"]).endswith("x… 29,000 characters more")
+    assert (cut["id"], cut["few"]) == (str(2**60), [1.5, None, True])
+    assert len(json.dumps(cut)) < 20_000
+    assert wire.record(CounterExample, json.loads(json.dumps(wire.plain(found)))) == found

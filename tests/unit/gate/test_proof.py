@@ -69,9 +69,7 @@ def test_they_are_part_of_the_verdict() -> None:
         ("metrics.roc_auc.at_least", "pass"),
         ("parity", "fail"),
     ]
-    assert verdict.rules[1].why == (
-        "1 of 9 rows differ: HTTP answers and the warehouse's scores against offline scores"
-    )
+    assert verdict.rules[1].why == ("1 of 9 rows differ: HTTP answers and warehouse scores against offline scores")
     assert not verdict.passed
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from math import inf
+
+import msgspec
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -10,8 +13,13 @@ from sklearn.metrics import roc_auc_score
 from tests.unit.gate.test_metrics import simulate
 from trunkline.errors import DatasetError, EngineError
 from trunkline.gate.calibration import calibrate
-from trunkline.gate.quality import measure_quality
+from trunkline.gate.evidence import Evidence, Loss
+from trunkline.gate.metrics import Bootstrap
+from trunkline.gate.policy import GatePolicy
+from trunkline.gate.quality import OwnMetric, Standard, measure_quality
 from trunkline.gate.slices import MOST_VALUES, SliceColumn
+from trunkline.gate.verdict import judge
+from trunkline.models.task import Task
 
 Bools = npt.NDArray[np.bool_]
 
@@ -92,6 +100,60 @@ def test_scores_must_be_probabilities(bad: float) -> None:
     score[7] = bad
     with pytest.raises(EngineError, match="champion's score of row 7"):
         measure_quality(outcome, np.full(10, 0.5), score, {})
+
+
+def test_probabilities_of_classes_must_be_one_together() -> None:
+    task = Task("multiclass", classes=("a", "b", "c"))
+    place, right = np.arange(9) % 3, np.full((9, 3), 1 / 3)
+    wrong = right.copy()
+    wrong[4:] = 1.0
+    with pytest.raises(EngineError, match="champion's probabilities of row 4 are 3 together, not 1") as caught:
+        measure_quality(place, right, wrong, {}, by=Standard(task))
+    assert "in 5 of 9 rows" in caught.value.what
+    assert "softmax" in (caught.value.hint or "")
+    measure_quality(place, right.astype(np.float32).astype(np.float64), right * 1.0005, {}, by=Standard(task))
+
+
+def test_the_same_scores_lose_nothing_in_any_share() -> None:
+    draw = np.random.default_rng(0)
+    y, score = draw.normal(size=60), np.sort(draw.normal(size=(60, 3)), axis=1)
+    task = Task("quantile", quantiles=(0.1, 0.5, 0.9))
+    place, chances = draw.integers(0, 3, 60), draw.dirichlet(np.ones(3), 60)
+    classes = Task("multiclass", classes=("a", "b", "c"))
+    cost = OwnMetric("cost", "lower", lambda outcome, scores: Bootstrap(np.ones(2), np.ones((50, 2))))
+    for outcome, scores, of in ((y, score, task), (place, chances, classes)):
+        found = measure_quality(outcome, scores, scores.copy(), {}, by=Standard(of, cost))
+        assert all(metric.loss == Loss(0.0, 0.0, 0.0, 0.0, 0.0) for metric in found.metrics)
+
+
+def test_a_metric_of_ones_own_that_never_varies_leaves_a_loss_open() -> None:
+    outcome = np.arange(60.0)
+    cost = OwnMetric("cost", "lower", lambda outcome, scores: Bootstrap(np.ones(2), np.ones((50, 2))))
+    quality = measure_quality(outcome, outcome + 1, outcome + 2, {}, by=Standard(Task("regression"), cost))
+    metric = quality.metrics[0]
+    assert metric.method == "bootstrap, 50 resamples, all alike: no interval"
+    assert metric.loss == Loss(0.0, -inf, inf, -inf, inf)
+    policy = msgspec.convert({"metrics": {"cost": {"may_lose": 0.5}}}, GatePolicy)
+    (rule,) = judge(Evidence(quality), policy).rules
+    assert (rule.status, rule.why) == (
+        "undecided",
+        "loses +0.0000 on every resample too, which tells nothing of rows that were not seen",
+    )
+
+
+def test_a_slice_of_one_value_that_both_models_miss_alike_is_tested() -> None:
+    """All its rows are the same, so what it may hide goes by how far apart the outcomes of all rows are."""
+    draw = np.random.default_rng(0)
+    inside = np.arange(400) < 50
+    y = np.where(inside, 0.0, draw.normal(10, 2, 400))
+    candidate, champion = (np.where(inside, missed, y + draw.normal(size=400)) for missed in (0.3, 0.1))
+    column = SliceColumn(np.where(inside, 0, 1), ("closed", "open"), may_lose=0.1)
+    found = measure_quality(y, candidate, champion, {"state": column}, by=Standard(Task("regression")))
+    closed = next(each for each in found.slices if each.value == "closed")
+    assert closed.loss is not None
+    assert closed.loss.value == pytest.approx(0.2)
+    assert closed.loss.at_least < 0.1 < closed.loss.at_most
+    assert closed.p is not None
 
 
 def test_scores_must_be_as_many_as_rows() -> None:

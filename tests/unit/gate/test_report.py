@@ -228,6 +228,29 @@ def test_what_is_written_can_be_read(tmp_path: Path) -> None:
     assert files.html.stat().st_size < 500_000
 
 
+def test_a_row_with_much_in_it_goes_last(tmp_path: Path) -> None:
+    example = CounterExample({f"c{place}": "é" * 1_000 for place in range(600)}, 0.1, 0.9)
+    large = replace(RICH, evidence=replace(RICH.evidence, parity=replace(EVIDENCE.parity, example=example)))
+    again = read(write(large, tmp_path).json.read_bytes())
+    assert again.evidence.quality.slices == RICH.evidence.quality.slices
+    assert again.evidence.parity == replace(EVIDENCE.parity, example=replace(example, row={}))
+
+
+def test_verdict_and_rules_stand_where_there_is_room_for_nothing_else() -> None:
+    names = tuple("\u202e" * 500 + str(place) for place in range(60))
+    quality = replace(QUALITY, metrics=tuple(replace(QUALITY.metrics[0], name=name, method=name) for name in names))
+    looks = Looks(80, 100, True, names)
+    report = replace(named(RICH, names[0]), looks=looks, phases=tuple(Phase(name, 1.0) for name in names))
+    report = replace(report, evidence=replace(report.evidence, quality=quality))
+    for longest in (65_000, 20_000):
+        text = to_markdown(report, longest)
+        assert len(text.encode()) <= longest
+        assert "The gate does not pass" in text
+        assert "### Rules" in text
+    assert "left out for want of room; it is in `report.html`" in text
+    assert "### Where the time went" not in text
+
+
 def named(report: Report, name: str) -> Report:
     """`report` with `name` wherever text may come from a stranger."""
     evidence, quality = report.evidence, report.evidence.quality

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from dataclasses import replace
 from html.parser import HTMLParser
 from typing import Any
@@ -9,12 +11,12 @@ from typing import Any
 import pytest
 
 from tests.unit.gate.test_markdown import HOSTILE
-from tests.unit.gate.test_report import EVIDENCE, FIRST, QUALITY, REPORT, RICH, named
+from tests.unit.gate.test_report import CURVES, EVIDENCE, FIRST, LOSS, QUALITY, REPORT, RICH, SERVED, named
 from trunkline.datasets.sealed import Shown, Standing
-from trunkline.gate.evidence import Evidence
+from trunkline.gate.evidence import Curve, Estimate, Evidence, Loss
 from trunkline.gate.policy import GatePolicy
 from trunkline.gate.release import release
-from trunkline.gate.report import Looks, Report
+from trunkline.gate.report import Looks, Report, read, to_json
 from trunkline.gate.report_html import to_html
 from trunkline.gate.verdict import Verdict, judge
 
@@ -118,6 +120,21 @@ def test_what_the_ladder_withholds_is_not_on_the_page() -> None:
     for secret in ("0.7712", "0.0012", "0.1120", "0.7724", "0.058", "ROC<", "by slice"):
         assert secret not in text
     assert "Few looks are left" in text
+
+
+@pytest.mark.parametrize("tiny", [5e-324, 1e-300, 1e300])
+def test_a_page_is_drawn_of_any_number(tiny: float) -> None:
+    """Whoever wrote the report, and however narrow the intervals and curves in it are."""
+    narrow = Estimate(0.0, 0.0, tiny)
+    quality = replace(
+        RICH.evidence.quality,
+        metrics=(replace(QUALITY.metrics[0], candidate=narrow, champion=narrow, loss=Loss(0.0, 0.0, tiny, 0.0, tiny)),),
+        curves=tuple(Curve(curve.kind, curve.model, (0.0, tiny), (0.0, tiny)) for curve in CURVES),
+        slices=(replace(QUALITY.slices[0], candidate=None, loss=LOSS), replace(QUALITY.slices[0], candidate=narrow)),
+    )
+    served = replace(SERVED, quantiles_ms=(5e-324, tiny, 1.0), p50_ms=tiny)
+    report = replace(RICH, evidence=replace(RICH.evidence, quality=quality, latency=served, champion_latency=served))
+    assert not re.search(r"\bnan\b", to_html(read(json.dumps(to_json(report)).encode())))
 
 
 def test_numbers_that_are_none_are_drawn_nowhere() -> None:

@@ -19,7 +19,7 @@ from trunkline.errors import EngineError
 from trunkline.gate.evidence import Leakage, Provenance
 from trunkline.gate.latency import Load
 from trunkline.gate.policy import GatePolicy
-from trunkline.gate.run import Contender, Elsewhere, GateRequest, Server, Servers, run
+from trunkline.gate.run import Contender, Elsewhere, GateRequest, Sealed, Server, Servers, run
 
 QUICK = Load(requests=50, warmup=5, connections=2, seconds=0.05, longest=0.1)
 
@@ -80,7 +80,7 @@ def request_for(tmp_path: Path, **changes: object) -> GateRequest:
         deployment="delay",
         candidate=BOTH,
         champion=ONE,
-        table=table(),
+        unseal=lambda: Sealed(table(), tmp_path / "looks" / "1", {"dataset": "d-1"}),
         probe=PROBE,
         offline=BOTH.scorer.score(PROBE),
         target="late",
@@ -92,10 +92,8 @@ def request_for(tmp_path: Path, **changes: object) -> GateRequest:
             },
             GatePolicy,
         ),
-        directory=tmp_path / "looks" / "1",
         servers=lambda: servers(Linear(("distance", "wind")).answer, Linear(("distance",)).answer),
         load=QUICK,
-        provenance={"dataset": "d-1"},
     )
     return replace(request, **changes)  # type: ignore[arg-type]
 
@@ -151,8 +149,8 @@ def test_the_same_request_gives_the_same_numbers(tmp_path: Path) -> None:
     assert run(request).report.evidence == run(request).report.evidence
 
 
-def test_servers_are_stopped_when_one_fails(tmp_path: Path) -> None:
-    stopped = []
+def test_servers_that_fail_cost_no_look(tmp_path: Path) -> None:
+    stopped, looks = [], []
 
     @contextmanager
     def failing() -> Iterator[Servers]:
@@ -163,13 +161,13 @@ def test_servers_are_stopped_when_one_fails(tmp_path: Path) -> None:
             stopped.append(True)
 
     with pytest.raises(EngineError, match="status 500"):
-        run(request_for(tmp_path, servers=failing))
+        run(request_for(tmp_path, servers=failing, unseal=lambda: looks.append(True)))
     assert stopped
-    assert not (tmp_path / "looks").exists()
+    assert not looks
 
 
 def test_neither_servers_nor_warehouse_are_given_a_sealed_row(tmp_path: Path) -> None:
-    sealed = table()
+    sealed = table()  # what `request_for` unseals
     open_rows = {tuple(row.values()) for row in PROBE.select(["distance", "wind"]).to_pylist()}
     sent: list[tuple[object, ...]] = []
 
@@ -182,7 +180,7 @@ def test_neither_servers_nor_warehouse_are_given_a_sealed_row(tmp_path: Path) ->
         return BOTH.scorer.score(rows)
 
     elsewhere = Elsewhere(score)
-    request = request_for(tmp_path, champion=None, servers=lambda: servers(answer), table=sealed, elsewhere=elsewhere)
+    request = request_for(tmp_path, champion=None, servers=lambda: servers(answer), elsewhere=elsewhere)
     assert run(request).passed
     assert {*sent} == open_rows
     assert open_rows.isdisjoint(tuple(row.values()) for row in sealed.select(["distance", "wind"]).to_pylist())

@@ -10,12 +10,14 @@ import numpy.typing as npt
 import pytest
 from scipy.stats import binom, norm
 
-from benchmarks.gate_statistics import SETTINGS, Setting, calibration, decided, power, simulate, truths
+from benchmarks.gate_statistics import FEW, SETTINGS, Few, Setting, calibration, decided, power, simulate, truths
 from trunkline.errors import DatasetError
 from trunkline.gate.evidence import Estimate, Loss
-from trunkline.gate.intervals import Measured, Spread, paired_share, share_loss, wilson
+from trunkline.gate.intervals import Measured, Spread
+from trunkline.gate.measures import average_precision, macro_f1
 from trunkline.gate.metrics import areas_against_rest, delong
 from trunkline.gate.quality import Standard, measure_quality
+from trunkline.gate.shares import paired_share, share_loss, wilson
 from trunkline.models.task import Task
 
 Floats = npt.NDArray[np.float64]
@@ -173,7 +175,8 @@ def test_perfect_scores_are_not_certain() -> None:
     number = np.arange(50.0)
     assert quality(Task("regression"), number, number, number + 1)["rmse"][0].high > 1.0
     place = np.arange(90) % 3
-    right = quality(Task("multiclass", classes=("a", "b", "c")), place, np.eye(3)[place], np.eye(3)[place] * 0.8 + 0.06)
+    sure, three = np.eye(3)[place], Task("multiclass", classes=("a", "b", "c"))
+    right = quality(three, place, sure, sure * 0.85 + 0.05)
     assert all(estimate.low < estimate.high for estimate, _ in right.values())
     assert right["accuracy"][1] is not None
     assert right["accuracy"][1].at_most > 0.02  # no row differs, and a hundred more might
@@ -194,6 +197,35 @@ def test_the_same_scores_lose_nothing() -> None:
     outcome, score = draw.random(200) < 0.4, draw.random(200)
     for _, loss in quality(Task(), outcome, score, score.copy()).values():
         assert loss == Loss(0.0, 0.0, 0.0, 0.0, 0.0)
+
+
+@pytest.mark.parametrize("few", FEW, ids=lambda few: f"{few.name}-{few.rows}".replace(" ", "-"))
+def test_intervals_hold_with_few_rows_of_a_class(few: Few) -> None:
+    covered, covered_loss = few.covered(200)
+    assert covered / 200 >= 0.92
+    assert covered_loss / 200 >= 0.92
+
+
+def test_five_positives_on_top_show_little() -> None:
+    outcome = np.arange(10_000) < 5
+    scores = np.where(outcome, 0.9, 0.1) - np.linspace(0, 0.01, 10_000) * [[1], [2]]
+    one, two = (average_precision(outcome, score) for score in scores)
+    area = delong(outcome, scores).measured(0).estimate()
+    assert (one.estimate().low, one.estimate().high) == (pytest.approx(area.low), 1.0)
+    assert area.low == pytest.approx(0.025 ** (1 / 5))
+    loss = one.loss(two, "higher")
+    assert loss.at_most == pytest.approx(1 - 0.05 ** (1 / 5))
+    assert loss.unseen > loss.at_most
+
+
+def test_a_class_without_a_mistake_is_not_certain() -> None:
+    place = np.r_[np.zeros(5, np.int64), np.repeat([1, 2], 100)]
+    score = np.eye(3)[np.where(np.arange(205) % 9 == 8, (place + 1) % 3, place)]
+    whole = macro_f1(place, score)
+    assert (score[:5].argmax(axis=1) == 0).all()
+    assert whole.value - whole.estimate().low > (1 - 0.025 ** (1 / 5)) / 3
+    loss = whole.loss(macro_f1(place, score[:, [0, 2, 1]]), "higher")
+    assert loss.at_most - loss.value > (1 - 0.05 ** (1 / 5)) / 3
 
 
 def test_a_class_of_one_row_widens_the_interval() -> None:
@@ -222,6 +254,12 @@ def test_p_is_the_level_at_which_the_limit_is_the_bound() -> None:
     loss = candidate.loss(champion, "lower")
     assert candidate.chance(champion, "lower", loss.at_least) == pytest.approx(0.05, rel=1e-6)
     assert candidate.chance(champion, "lower", loss.low) == pytest.approx(0.025, rel=1e-6)
+
+
+def test_where_no_row_can_differ_the_chance_is_none_or_all() -> None:
+    three, five = (Measured(value, np.full(40, value), most=np.inf, span=0.0) for value in (3.0, 5.0))
+    assert five.chance(three, "lower", 1.0) == 0.0
+    assert five.chance(three, "lower", 3.0) == 1.0
 
 
 def test_few_rows_that_carry_all_leave_few_degrees_of_freedom() -> None:

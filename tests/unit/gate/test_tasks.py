@@ -26,7 +26,7 @@ from trunkline.gate.quality import OwnMetric, Standard, measure_quality
 from trunkline.gate.release import WITHHELD
 from trunkline.gate.report import to_json
 from trunkline.gate.report_markdown import to_markdown
-from trunkline.gate.run import Contender, GateRequest, Server, Servers, run
+from trunkline.gate.run import Contender, GateRequest, Sealed, Server, Servers, run
 from trunkline.gate.slices import MOST_VALUES, SliceColumn
 from trunkline.gate.subject import aligned, common
 from trunkline.models.answer import answer
@@ -97,12 +97,11 @@ def request_for(tmp_path: Path, task: Task, rules: dict[str, Any], **changes: An
         deployment="m",
         candidate=contender(2, task),
         champion=contender(1, task, noise=0.5),
-        table=ROWS,
+        unseal=lambda: Sealed(ROWS, tmp_path / "look"),
         probe=PROBE,
         offline=contender(2, task).scorer.score(PROBE),
         target=TARGETS[task.kind],
         policy=policy,
-        directory=tmp_path / "look",
         load=QUICK,
     )
     return replace(request, **changes)
@@ -216,7 +215,8 @@ def test_classes_that_only_one_side_knows_are_judged_too(tmp_path: Path) -> None
     kinds = ["dog" if place % 50 == 0 else kind for place, kind in enumerate(ROWS["kind"].to_pylist())]
     rows = ROWS.set_column(ROWS.column_names.index("kind"), "kind", pa.array(kinds))
     few, others = Task("multiclass", classes=("ant", "cat")), Task("multiclass", classes=("ant", "bee"))
-    changes = {"candidate": contender(2, few), "champion": contender(1, others), "table": rows}
+    changes = {"candidate": contender(2, few), "champion": contender(1, others)}
+    changes |= {"unseal": lambda: Sealed(rows, tmp_path / "look")}
     quality = run(request_for(tmp_path, CLASSES, {}, **changes)).report.evidence.quality
     assert [*quality.classes] == ["ant", "cat", "bee", "dog"]
     assert quality.classes["dog"] == 10
@@ -255,7 +255,7 @@ def test_more_quantiles_of_the_champion_do_no_harm() -> None:
 
 
 def own(name: str = "cost", *values: float) -> OwnMetric:
-    drawn = Bootstrap(np.array(values), np.tile(values, (60, 1)))
+    drawn = Bootstrap(np.array(values), np.array(values) + np.linspace(-0.1, 0.1, 60)[:, None] * [1, 2][: len(values)])
     return OwnMetric(name, "lower", lambda outcome, scores: drawn)
 
 
@@ -323,7 +323,7 @@ def test_a_target_that_is_not_finite_is_refused(tmp_path: Path) -> None:
     prices = [float("inf") if place < 3 else 1.0 * place for place in range(500)]
     rows = ROWS.set_column(ROWS.column_names.index("price"), "price", pa.array(prices))
     with pytest.raises(DatasetError, match="not finite in 3 of 500 rows"):
-        run(request_for(tmp_path, VALUE, {}, table=rows))
+        run(request_for(tmp_path, VALUE, {}, unseal=lambda: Sealed(rows, tmp_path / "look")))
 
 
 def test_numbers_have_the_decimals_of_their_size() -> None:
@@ -335,3 +335,4 @@ def test_numbers_have_the_decimals_of_their_size() -> None:
         "0.0000",
     ]
     assert (signed(-0.4, 12345.0), signed(2.0, 250.0), signed(-0.00001)) == ("+0", "+2.00", "+0.0000")
+    assert (shown(float("nan")), signed(float("-inf"), 3.0)) == ("–", "–")  # JSON has one word for both

@@ -13,7 +13,7 @@ import pytest
 from trunkline.errors import ProjectError
 from trunkline.gate.evidence import Latency, Memory, Own
 from trunkline.gate.latency_rules import latency_rules, settled
-from trunkline.gate.timings import QUANTILES, Block, limits, own_times, quantile, ratio, throughput
+from trunkline.gate.timings import QUANTILES, Block, limits, own_times, paired, quantile, ratio, throughput
 from trunkline.project.deploy import LatencyRule, MaySlow, read_deployment
 
 Draw = np.random.Generator
@@ -115,6 +115,21 @@ def test_what_others_disturbed_does_not_count_and_waiting_only_where_they_had_no
     assert Block(seen, waited, disturbed, True).own == pytest.approx([1.0, 1.2, 1.2, 1.1])  # 0.2 is the server's own
 
 
+def test_pairs_stay_pairs() -> None:
+    ones, none = np.arange(4.0), np.zeros(4)
+    one, other = np.array([True, False, False, False]), np.array([False, False, True, False])
+    calm = [Block(ones, none, one, False)], [Block(10 + ones, none, other, False)]
+    assert [found[0].tolist() for found in paired(*calm)] == [[1.0, 3.0], [11.0, 13.0]]
+    lost = [Block(ones, none, one | ~one, False)], [Block(10 + ones, none, other, False)]
+    assert [found[0].tolist() for found in paired(*lost)] == [ones.tolist(), (10 + ones).tolist()]
+
+
+def test_rounds_that_differ_set_no_limit_beyond_what_was_seen() -> None:
+    """Two of twelve rounds are slow throughout: that all 720 requests were within 100 ms says little of the next."""
+    rounds = [np.full(60, 100.0 if place < 2 else 1.0) + np.arange(60) / 1e3 for place in range(12)]
+    assert limits(rounds, 0.99).high is None
+
+
 def test_throughput_has_room_for_what_was_taken() -> None:
     found = throughput([500.0] * 12, [0.5] * 12)
     assert (found.value, found.low, found.high) == (500.0, 500.0, 1000.0)
@@ -144,9 +159,14 @@ FOUND = Latency(
 )
 BUSY = replace(FOUND, others_cores=2.0)
 
+STILL = replace(FOUND, stalls_ms=(400.0, 200.0), single_seconds=10.0)  # 0.6 s of 10 s
+
 CASES: list[tuple[dict[str, Any], Latency, str, str]] = [
     # rule, what was found, status, words of the reason
     ({"p50_ms": 2.3}, FOUND, "pass", "2.00 ms over 1,000 requests at 300 a second, surely between 1.81 and 2.21"),
+    ({"p50_ms": 2.3}, STILL, "pass", "surely between 1.81 and 2.21"),
+    ({"p95_ms": 10}, STILL, "undecided", "up to 400 ms: who comes at any moment waits longer than 10 ms"),
+    ({"p95_ms": 150}, STILL, "pass", "surely"),
     ({"p50_ms": 1.8}, FOUND, "fail", "surely between 1.81"),
     ({"p50_ms": 2.15}, FOUND, "undecided", "about 4,410 requests would decide it (1,000 now)"),
     ({"p50_ms": 2.0}, FOUND, "undecided", "no number of requests decides a bound so close"),

@@ -110,6 +110,24 @@ def test_a_true_loss_of_just_the_bound_rarely_passes() -> None:
     assert passed <= 29
 
 
+@pytest.mark.parametrize(
+    ("rule", "says"),
+    [
+        ({"may_lose": float("nan")}, "may_lose must be 0 or more"),
+        ({"may_lose": float("inf")}, "may_lose must be 0 or more"),
+        ({"may_lose": -0.1}, "may_lose must be 0 or more"),
+        ({"at_least": float("nan")}, "at_least must be a number"),
+        ({"at_most": float("inf")}, "at_most must be a number"),
+    ],
+)
+def test_a_bound_is_a_number(rule: dict[str, float], says: str) -> None:
+    with pytest.raises(msgspec.ValidationError, match=says):
+        msgspec.convert({"metrics": {"r2": rule}}, GatePolicy)
+    assert (
+        msgspec.convert({"metrics": {"r2": {"at_least": -1, "may_lose": 0}}}, GatePolicy).metrics["r2"].at_least == -1
+    )
+
+
 ECE_CASES = [
     (None, None, "undecided", "no probability"),
     (0.001, 0.018, "pass", "0.0180 at most"),

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -97,6 +99,24 @@ def test_a_damaged_file_is_written_anew(bundle: Bundle, tmp_path: Path) -> None:
     whole = path.read_bytes()
     path.write_bytes(whole[:1000])
     assert pack(bundle, tmp_path, "predict_y").read_bytes() == whole
+
+
+def test_several_that_pack_at_once_do_not_meet(bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each writes a file of its own, which is renamed when it is whole."""
+    both, write, names = threading.Barrier(2, timeout=20), Path.write_bytes, []
+
+    def slow(path: Path, content: bytes) -> int:
+        names.append(path)
+        both.wait()
+        return write(path, content)
+
+    monkeypatch.setattr(Path, "write_bytes", slow)
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(lambda _: pack(bundle, tmp_path, "predict_y"), range(2))
+    assert first == second
+    assert len({*names}) == 2
+    assert [path.name for path in tmp_path.iterdir()] == [first.name]
+    assert unpack(str(first), bundle.sha256)
 
 
 def test_another_bundle_than_was_published_is_not_loaded(bundle: Bundle, tmp_path: Path) -> None:

@@ -53,15 +53,22 @@ def test_models_and_rules_are_changes_and_nothing_else_is(shop: Path) -> None:
     assert _changed(shop) == []
     _edit(shop, "a", "models:/returns/1", "models:/returns/2")
     _edit(shop, "c", "at_least: 0.6", "at_least: 0.5")
+    _edit(shop, "b", "deployment: b", "deployment: renamed")
     _git(shop, "commit", "--quiet", "--all", "--message=change")
-    assert _changed(shop) == [("a", "model", "models:/returns/1"), ("c", "rules", "models:/returns/1")]
+    assert _changed(shop) == [
+        ("a", "model", "models:/returns/1"),
+        ("renamed", "model", "models:/returns/1"),  # under its new name it has no verdict yet
+        ("c", "rules", "models:/returns/1"),
+    ]
 
 
 def test_a_new_a_moved_and_an_unreadable_file_are_changes(shop: Path) -> None:
     text = (shop / "deploy" / "a.yml").read_text()
     (shop / "deploy" / "new.yml").write_text(text.replace("deployment: a", "deployment: new"))
     _git(shop, "mv", "deploy/b.yml", "deploy/moved.yml")
-    assert _changed(shop) == [("b", "model", None), ("new", "model", None)]
+    assert _changed(shop) == [("new", "model", None)]
+    _edit(shop, "moved", "models:/returns/1", "models:/other/1")
+    assert _changed(shop) == [("b", "model", "models:/returns/1"), ("new", "model", None)]
     (shop / "deploy" / "c.yml").write_text("old: 1\n")
     _git(shop, "commit", "--quiet", "--all", "--message=of another version")
     (shop / "deploy" / "c.yml").write_text(text.replace("deployment: a", "deployment: c"))

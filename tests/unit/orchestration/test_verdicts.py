@@ -78,7 +78,7 @@ def session(tmp_path: Path) -> Iterator[Any]:
         registry=lambda: context.there,
         there=MemoryRegistry(),
     )
-    yield SimpleNamespace(context=context)
+    yield SimpleNamespace(context=context, project=SimpleNamespace(deployments=[]))
     warehouse.close()
 
 
@@ -95,7 +95,7 @@ def version(session: Any, registry: MemoryRegistry | None = None) -> ModelVersio
 
 def judged(session: Any, spec: Deployment, of: ModelVersion, *, passed: bool, released: Released | None = None) -> Any:
     """`of` with a verdict; what `keep` says, and the look."""
-    look = f"look_{len(past(session, spec.name)):03}"
+    look = f"look_{len(session.context.ledger.read('looks')):03}"
     session.context.ledger.add("looks", [{"look_id": look, "deployment": spec.name}])
     shown = released or Released(RICH.evidence, RICH.verdict)
     rules = tuple(rule for rule in shown.verdict.rules if not passed or rule.status == "pass")
@@ -207,3 +207,43 @@ def test_a_verdict_against_the_champion_before_is_none_against_todays(session: A
     judged(session, spec, second, passed=True)
     with pytest.raises(GateFailed, match="models:/delay/2 passed against .*, and models:/delay/1 is the champion now"):
         passing(session, spec, second)
+
+
+def test_of_ledger_and_tag_the_later_verdict_counts(session: Any, spec: Deployment) -> None:
+    """A laptop's ledger says yes; another's, which only the tag tells of, has said no since."""
+    candidate = version(session)
+    judged(session, spec, candidate, passed=True)
+    tag = json.loads(session.context.there.resolve(candidate.uri).tags["trunkline.gate.delay"])
+    later = dt.datetime.now(dt.UTC) + dt.timedelta(days=1)
+    refused = tag | {"passed": False, "look_id": "look_later", "decided_at": later.isoformat()}
+    with pytest.raises(GateFailed, match="the gate of delay refused models:/delay/1"):
+        passing(session, spec, replace(candidate, tags={"trunkline.gate.delay": json.dumps(refused)}))
+    earlier = refused | {"decided_at": "2020-01-01T00:00:00"}
+    assert passing(session, spec, replace(candidate, tags={"trunkline.gate.delay": json.dumps(earlier)})).passed
+    outside = refused | {"look_id": "../../elsewhere"}
+    assert passing(session, spec, replace(candidate, tags={"trunkline.gate.delay": json.dumps(outside)})).passed
+
+
+def test_a_later_verdict_by_other_rules_is_another_matter(session: Any, spec: Deployment) -> None:
+    candidate = version(session)
+    judged(session, spec, candidate, passed=True)
+    spec.file.write_text(FILE.replace("0.7}", "0.8}"))
+    stricter = read_deployment(spec.file)
+    judged(session, stricter, candidate, passed=False)
+    assert passing(session, spec, candidate).passed
+    with pytest.raises(GateFailed, match="refused"):
+        passing(session, stricter, candidate)
+
+
+def test_what_was_judged_against_another_model_is_none_against_its_successor(session: Any, spec: Deployment) -> None:
+    """The verdict names its champion, whatever its name: that one is replaced, and nobody has met the new one."""
+    candidate = version(session)
+    judged(session, spec, candidate, passed=True)
+    (row,) = past(session, "delay")
+    assert row.champion is not None
+    name = row.champion.removeprefix("models:/").partition("/")[0]
+    for _ in range(9):
+        version(session)
+    session.context.there.set_alias(name, "champion", 9)
+    with pytest.raises(GateFailed, match="models:/delay/9 is the champion now"):
+        passing(session, spec, candidate)

@@ -22,7 +22,7 @@ def cost(y: Any, score: Any) -> float:
 
 def declared(**settings: Any) -> tl.Model:
     """A model declared so."""
-    return tl.model(dataset=DATA, **settings)(lambda trial: None)
+    return tl.model(dataset=DATA, **{"name": "m", **settings})(lambda trial: None)
 
 
 def test_a_declaration_is_plain_data_but_for_its_functions() -> None:
@@ -48,6 +48,8 @@ def test_a_declaration_is_plain_data_but_for_its_functions() -> None:
         ({"quantiles": (0.0, 0.5)}, "between 0 and 1"),
         ({"quantiles": (50,)}, "between 0 and 1"),
         ({"quantiles": "0.5"}, "between 0 and 1"),
+        ({"name": "delay.eu"}, r"name='delay\.eu'\) wants a name of letters, digits, '_' and '-'"),
+        ({"name": ""}, "wants a name"),
         ({"objectives": "size_kb"}, r"wants a list, such as \['size_kb'\]"),
         ({"objectives": ["size_mb"]}, r"latency_us, size_kb, train_seconds\. Did you mean 'size_kb'"),
         ({"objectives": ["size_kb", "size_kb"]}, "each one once"),
@@ -60,3 +62,12 @@ def test_a_wrong_setting_is_told_with_its_line(settings: dict[str, Any], message
         tl.model(dataset=DATA, **settings)
     assert Path(str(told.value.file)) == Path(__file__)
     assert told.value.line == frame.f_lineno - 2
+
+
+def test_a_function_that_cannot_name_a_model_is_told_with_its_line() -> None:
+    def größe(trial: tl.Trial) -> None:
+        """Its name is no model's."""
+
+    with pytest.raises(ProjectError, match="'größe' cannot name a model") as told:
+        tl.model(dataset=DATA)(größe)
+    assert (told.value.file, told.value.line) == (Path(__file__), größe.__code__.co_firstlineno)

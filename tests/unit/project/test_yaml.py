@@ -63,6 +63,77 @@ def test_a_reference_is_rewritten_and_nothing_else(tmp_path: Path) -> None:
     assert rewrite_reference(path, "models:/delay/8") == DEPLOY.replace("models:/delay/7", "models:/delay/8")
 
 
+@pytest.mark.parametrize(
+    ("text", "line", "message"),
+    [
+        ("deployment: a\nmodel: 2001-99-99\n", 2, "no such date or number"),
+        ("deployment: a\n2001-99-99: b\n", 2, "no such date or number"),
+        (f"deployment: a\nport: {'9' * 5000}\n", 2, "no such date or number"),
+        ("a: 1\nb: &a [*a]\n", 2, "nested more than 100 deep"),
+        (f"a:\n  - {'[' * 3000}", 2, "nested more than 100 deep"),
+        (f"a: {'{a: ' * 3000}", 1, "nested more than 100 deep"),
+        ("\n".join(["a: &a0 [x, x]", *(f"b{n}: &a{n} [*a{n - 1}, *a{n - 1}]" for n in range(1, 40))]), None, "300,000"),
+        ("a: \x00", None, "not valid YAML"),
+    ],
+)
+def test_what_would_break_a_parser_is_told(tmp_path: Path, text: str, line: int | None, message: str) -> None:
+    path = _write(tmp_path, text)
+    with pytest.raises(ProjectError) as caught:
+        yaml.load(path)
+    assert message in caught.value.what
+    assert caught.value.file == path
+    assert line is None or caught.value.line == line
+
+
+def test_what_is_no_file_is_told(tmp_path: Path) -> None:
+    (tmp_path / "z.yml").mkdir()
+    with pytest.raises(ProjectError, match="cannot read the file: Is a directory"):
+        read_deployment(tmp_path / "z.yml")
+
+
+NEW = "models:/delay/8"
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("model: models:/delay/7", f"model: {NEW}"),
+        ("model:   'models:/delay/7'  # who?", f"model:   '{NEW}'  # who?"),
+        ('"model": "models:/delay/7" # a', f'"model": "{NEW}" # a'),
+        ("model: null  # none yet", f"model: {NEW}  # none yet"),
+        ("model:", f"model: {NEW}"),
+        ("model:  # none yet", f"model: {NEW}  # none yet"),
+        ("model:\n  models:/delay/7", f"model:\n  {NEW}"),
+        ("model: models:/\n  delay/7", f"model: {NEW}"),
+        ("model: >-\n  models:/delay/7", f"model: {NEW}"),
+        ("model: &m models:/delay/7", f"model: {NEW}"),
+    ],
+)
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_one_value_is_replaced_and_each_other_byte_stays(tmp_path: Path, old: str, new: str, end: str) -> None:
+    head, tail = "---\n# äh\ndeployment: delay\n", "\ngate:\n    slices:\n        - a   # four spaces\n    looks:   5\n"
+    path = tmp_path / "f.yml"
+    path.write_bytes(f"{head}{old}{tail}".replace("\n", end).encode())
+    assert rewrite_reference(path, NEW) == f"{head}{new}{tail}".replace("\n", end)
+
+
+@pytest.mark.parametrize(
+    ("text", "made"),
+    [
+        ("deployment: a", f"deployment: a\nmodel: {NEW}\n"),
+        ("deployment: a\r\n# end\r\n", f"deployment: a\r\n# end\r\nmodel: {NEW}\r\n"),
+        ("{deployment: a, model: null}\n", f"{{deployment: a, model: {NEW}}}\n"),
+        ("{deployment: a}\n", f"{{deployment: a, model: {NEW}}}\n"),
+        ("deployment: &a x\nmodel: *a\n", f"deployment: &a x\nmodel: {NEW}\n"),
+    ],
+)
+def test_a_file_without_a_value_of_its_own_gets_one(tmp_path: Path, text: str, made: str) -> None:
+    path = tmp_path / "f.yml"
+    path.write_bytes(text.encode())
+    assert rewrite_reference(path, NEW) == made
+    assert rewrite_reference(path, "models:/a #b/1").count("models:/a #b/1") == 1
+
+
 SOURCES = """\
 sources:
   - name: nyc

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import json
 import os
 import socket
@@ -11,6 +12,7 @@ import textwrap
 import threading
 import traceback
 from collections.abc import Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from urllib.parse import quote
@@ -21,10 +23,12 @@ import pytest
 import yaml
 
 from tests.unit.registry.tiny import TABLE, write_tiny
-from trunkline.errors import EngineError, IntegrityError, ModelReferenceError, TransientError
+from trunkline.errors import EngineError, IntegrityError, ModelReferenceError, ProjectError, TransientError
 from trunkline.models.runtime import Scorer
 from trunkline.registry.mlflow import MlflowRegistry
-from trunkline.registry.protocol import DatasetInput, ModelVersion
+from trunkline.registry.mlflow_calls import Calls, one_login
+from trunkline.registry.mlflow_model import save_model
+from trunkline.registry.protocol import DatasetInput, InvalidRecord, ModelVersion
 from trunkline.testing.registry_suite import EXAMPLE, FILES, a_run, write_bundle
 
 # MLflow 3.17 uses a loader option that SQLAlchemy 2.1 deprecates; Python shows such warnings in tests only.
@@ -251,6 +255,174 @@ def test_a_version_made_by_others_has_no_bundle(store: MlflowRegistry, folder: P
     assert (version.sha256, version.metrics) == ("", {})
     with pytest.raises(ModelReferenceError, match="not registered by Trunkline"):
         store.fetch(version, tmp_path / "got")
+
+
+@pytest.mark.parametrize("told", ["{", "[]", "null"])
+def test_a_list_of_files_that_is_none_is_not_believed(store: MlflowRegistry, tmp_path: Path, told: str) -> None:
+    version = register(store, "listless", write_bundle(tmp_path / "bundle", FILES))
+    with pytest.raises(IntegrityError, match="does not say what its files were"):
+        store.fetch(replace(version, tags={**version.tags, "trunkline.files": told}), tmp_path / "got")
+
+
+@pytest.mark.parametrize("cut", ["log_inputs", "set_terminated"])
+def test_a_kill_loses_no_inputs_of_a_run(
+    store: MlflowRegistry, folder: Path, monkeypatch: pytest.MonkeyPatch, cut: str
+) -> None:
+    from mlflow import MlflowClient
+
+    read = (DatasetInput("flights train", "ab" * 18, "/data/d.parquet", "training"),)
+    run = a_run(key=f"cut-{cut}", datasets=read)
+
+    def killed(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store._client, cut, killed)
+        with pytest.raises(KeyboardInterrupt):
+            store.log_runs([run])
+    (run_id,) = store.log_runs([run])
+    shown = MlflowClient(uri_of(folder)).get_run(run_id)
+    assert [one.dataset.name for one in shown.inputs.dataset_inputs] == ["flights train"]
+    assert (shown.info.status, shown.data.metrics["roc_auc"]) == ("FINISHED", 0.7821)
+    assert len(MlflowClient(uri_of(folder)).get_metric_history(run_id, "epoch_loss")) == 20
+
+
+@pytest.mark.parametrize("behind_a_server", [False, True], ids=["database", "server"])
+def test_a_run_that_somebody_deleted_blocks_nothing(
+    store: MlflowRegistry, folder: Path, monkeypatch: pytest.MonkeyPatch, behind_a_server: bool
+) -> None:
+    from mlflow import MlflowClient
+
+    if behind_a_server:
+        monkeypatch.setattr("trunkline.registry.mlflow.sql_store", lambda client: None)
+    client = MlflowClient(uri_of(folder))
+    for status in ("FINISHED", "RUNNING"):
+        run = a_run(key=f"deleted-{status}-{behind_a_server}", status=status)
+        client.delete_run(store.log_run(run))
+        run_id = store.log_run(replace(run, status="FINISHED", metrics={"roc_auc": 0.9}))
+        assert client.get_run(run_id).info.lifecycle_stage == "active"
+        assert client.get_run(run_id).info.status == "FINISHED"
+
+
+@pytest.mark.parametrize("cut", ["log_model_artifacts", "log_outputs", "finalize_logged_model", "create_model_version"])
+def test_a_kill_doubles_no_logged_model(
+    store: MlflowRegistry, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cut: str
+) -> None:
+    from mlflow import MlflowClient
+
+    bundle, name = write_bundle(tmp_path / "bundle", FILES), f"cut-{cut}"
+    run_id = store.log_run(a_run(key=name))
+
+    def killed(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store._client, cut, killed)
+        with pytest.raises(KeyboardInterrupt):
+            store.register(name, bundle, run_id=run_id, sha256="aa", tags={}, example=EXAMPLE)
+    version = store.register(name, bundle, run_id=run_id, sha256="aa", tags={}, example=EXAMPLE)
+    client = MlflowClient(uri_of(folder))
+    run = client.get_run(run_id)
+    (logged,) = client.search_logged_models([run.info.experiment_id], f"name = '{name}'")
+    assert (logged.status.value, len(run.outputs.model_outputs), version.version) == ("READY", 1, 1)
+    assert len(client.get_metric_history(run_id, "roc_auc")) == 1
+    store.fetch(version, tmp_path / "got")
+
+
+def test_a_bundle_that_changes_while_it_is_stored_makes_no_version(
+    store: MlflowRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = write_bundle(tmp_path / "bundle", FILES)
+
+    def changed(*given: object) -> Path:
+        (bundle / "model.onnx").write_bytes(b"not what was trained")
+        return save_model(*given)  # type: ignore[arg-type]  # handed on as they are
+
+    monkeypatch.setattr("trunkline.registry.mlflow.save_model", changed)
+    with pytest.raises(IntegrityError, match="changed while it was being registered"):
+        register(store, "changing", bundle)
+    assert store.versions("changing") == []
+
+
+def test_what_is_beneath_mlflow_is_translated(tmp_path: Path) -> None:
+    """A broken artifact folder, a driver that is not here, a database and an object store that do not answer."""
+    (tmp_path / "page").mkdir()
+    (tmp_path / "page" / "report.md").write_text("# yes", "utf-8")
+    store = MlflowRegistry(tmp_path / "mlflow.db")
+    (tmp_path / "artifacts").write_text("a file", "utf-8")
+    with pytest.raises(EngineError, match="refused: .*Not a directory"):
+        store.log_run(a_run(key="run", artifacts=tmp_path / "page"))
+    run_id = store.log_run(a_run())
+    bundle = write_bundle(tmp_path / "bundle", FILES)
+    with pytest.raises(EngineError, match="Not a directory"):
+        store.register("delay", bundle, run_id=run_id, sha256="aa", tags={}, example=EXAMPLE)
+
+
+class _Said(Exception):
+    """As a library would say it."""
+
+
+@pytest.mark.parametrize(
+    ("library", "name", "expected"),
+    [
+        ("sqlalchemy.exc", "OperationalError", TransientError),
+        ("sqlalchemy.exc", "ArgumentError", EngineError),
+        ("botocore.exceptions", "HTTPClientError", TransientError),
+        ("botocore.exceptions", "NoCredentialsError", EngineError),
+        ("boto3.exceptions", "S3UploadFailedError", EngineError),
+        ("builtins", "ConnectionResetError", TransientError),
+        ("builtins", "ModuleNotFoundError", EngineError),
+        ("builtins", "KeyError", None),
+    ],
+)
+def test_errors_of_libraries_are_known_by_their_class(
+    library: str, name: str, expected: type[EngineError] | None
+) -> None:
+    uri = "postgresql://ann:sec/ret@db/mlflow"
+    kind = getattr(builtins, name) if library == "builtins" else type(name, (_Said,), {"__module__": library})
+
+    def action() -> None:
+        raise kind(f"no way to {uri}")
+
+    with pytest.raises(expected or kind) as caught:
+        Calls(uri, 0)(action)
+    assert type(caught.value) is (expected or kind)
+    assert expected is None or "ret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("code", "by_the_server", "invalid"),
+    [
+        ("INVALID_PARAMETER_VALUE", True, True),
+        ("INVALID_PARAMETER_VALUE", False, True),
+        ("BAD_REQUEST", True, True),
+        ("BAD_REQUEST", False, False),  # a proxy's, or of a database that is damaged
+        ("PERMISSION_DENIED", True, False),
+        ("UNAUTHENTICATED", True, False),
+        ("INTERNAL_ERROR", True, False),
+    ],
+)
+def test_only_what_mlflow_calls_invalid_is_never_taken(code: str, by_the_server: bool, invalid: bool) -> None:
+    from mlflow.exceptions import MlflowException, RestException
+    from mlflow.protos.databricks_pb2 import ErrorCode
+
+    def action() -> None:
+        if by_the_server:
+            raise RestException({"error_code": code, "message": "no"})
+        raise MlflowException("no", error_code=ErrorCode.Value(code))
+
+    with pytest.raises(EngineError) as caught:
+        Calls("https://mlflow.example", 0)(action)
+    assert type(caught.value) is (InvalidRecord if invalid else EngineError)
+
+
+@pytest.mark.usefixtures("nobody")
+def test_two_servers_with_different_logins_are_refused() -> None:
+    with pytest.raises(ProjectError, match="different logins") as caught:
+        MlflowRegistry("https://ann:one@mlflow.example", "https://bob:two@models.example")
+    assert "one@" not in str(caught.value)
+    one_login("https://ann:one@mlflow.example", "https://ann:one@models.example")
+    one_login("https://ann:one@mlflow.example", "https://models.example")
 
 
 def test_a_deleted_experiment_says_how_to_restore_it(store: MlflowRegistry, folder: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -15,9 +17,10 @@ from pathlib import Path
 import pytest
 
 from trunkline.errors import EngineError, TransientError
+from trunkline.project.lock import locked
 from trunkline.registry.memory import MemoryRegistry
-from trunkline.registry.outbox import Outbox, deliver
-from trunkline.registry.protocol import RunRecord
+from trunkline.registry.outbox import Outbox, deliver, unsent
+from trunkline.registry.protocol import InvalidRecord, RunRecord
 
 
 class Flaky(MemoryRegistry):
@@ -26,6 +29,7 @@ class Flaky(MemoryRegistry):
     def __init__(self, away: int = 0) -> None:
         super().__init__()
         self.away = away
+        self.forbids = False
         self.calls: list[int] = []
 
     def log_runs(self, runs: Sequence[RunRecord]) -> list[str]:
@@ -35,7 +39,9 @@ class Flaky(MemoryRegistry):
             self.away -= 1
             raise TransientError("nobody home")
         if any(run.name == "bad" for run in runs):
-            raise EngineError("a name it does not take")
+            raise InvalidRecord("a name it does not take")
+        if self.forbids:
+            raise EngineError("does not let us do this")
         return super().log_runs(runs)
 
     def by_key(self) -> dict[str, RunRecord]:
@@ -145,6 +151,96 @@ def test_one_that_is_refused_is_kept_aside_and_holds_up_nobody(tmp_path: Path) -
     assert set(registry.by_key()) == {"s", "s/1"}
     (line,) = (tmp_path / "s.refused").read_text().splitlines()
     assert (json.loads(line)["key"], json.loads(line)["reason"]) == ("s/0", "a name it does not take")
+    (told,) = unsent(tmp_path)
+    assert (told.name, told.waits, told.refused, told.reason) == ("s", 0, 1, "a name it does not take")
+
+
+def test_who_may_not_write_loses_nothing(tmp_path: Path) -> None:
+    """It may read, so that nothing but the refusal itself tells."""
+    registry = Flaky()
+    registry.forbids = True
+    outbox = Outbox(tmp_path / "s.jsonl", lambda: registry)
+    fill(outbox, 3)
+    assert outbox.close(patience=0.5) == 4
+    other = (tmp_path / "s.jsonl").read_text().replace('"s"', '"t"').replace('"s/', '"t/')
+    (tmp_path / "t.jsonl").write_text(other)
+    assert {name: exc.what for name, exc in deliver(tmp_path, registry).items()} == dict.fromkeys(
+        "st", "does not let us do this"
+    )
+    assert [(one.waits, one.refused) for one in unsent(tmp_path)] == [(4, 0), (4, 0)]
+    registry.forbids = False
+    assert deliver(tmp_path, registry) == {}
+    assert len(registry.by_key()) == 8
+    assert unsent(tmp_path) == []
+
+
+@pytest.mark.parametrize("damage", [b"{\n", b"[1]\n", b"\xff\n", b'{"key": "s/9", "below": "s"}\n', b"null\n"])
+def test_a_damaged_line_is_set_aside(tmp_path: Path, damage: bytes) -> None:
+    gone = Flaky(away=1_000)
+    outbox = Outbox(tmp_path / "s.jsonl", lambda: gone)
+    fill(outbox, 1)
+    outbox.close(patience=0.1)
+    with open(tmp_path / "s.jsonl", "ab") as file:
+        file.write(damage)
+    registry = Flaky()
+    again = Outbox(tmp_path / "s.jsonl", lambda: registry)
+    again.add(trial(2), below="s")
+    assert again.close() == 0
+    assert set(registry.by_key()) == {"s", "s/0", "s/2"}
+    (told,) = unsent(tmp_path)
+    assert (told.refused, "damaged" in told.reason) == (1, True)
+
+
+@pytest.mark.parametrize("mark", ["", "[]", '{"bytes": 5}', '{"bytes": 100000, "ids": {}}', '{"bytes": "x", "ids": 1}'])
+def test_a_damaged_mark_sends_all_again(tmp_path: Path, mark: str) -> None:
+    registry = Flaky()
+    outbox = Outbox(tmp_path / "s.jsonl", lambda: registry)
+    fill(outbox, 2)
+    assert outbox.close() == 0
+    (tmp_path / "s.sent").write_text(mark)
+    deliver(tmp_path, registry)
+    assert len(registry.by_key()) == 3
+    assert unsent(tmp_path) == []
+
+
+def test_a_disk_that_takes_a_part_is_given_the_rest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write = os.write
+    outbox = Outbox(tmp_path / "s.jsonl", lambda: Flaky())
+    monkeypatch.setattr("trunkline.registry.outbox.os.write", lambda end, content: write(end, content[:7]))
+    fill(outbox, 2)
+    monkeypatch.undo()
+    assert outbox.close() == 0
+    assert len((tmp_path / "s.jsonl").read_text().splitlines()) == 3
+
+
+def test_a_full_disk_leaves_no_half_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write, room = os.write, [10]
+
+    def full(end: int, content: bytes) -> int:
+        if not room:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(end, content[: room.pop()])
+
+    outbox = Outbox(tmp_path / "s.jsonl", lambda: Flaky(away=1_000))
+    monkeypatch.setattr("trunkline.registry.outbox.os.write", full)
+    with pytest.raises(EngineError, match="cannot keep a run for the registry: No space left"):
+        outbox.add(study())
+    monkeypatch.undo()
+    assert outbox.close(patience=0.1) == 0
+    assert (tmp_path / "s.jsonl").read_bytes() == b""
+
+
+def test_what_another_process_was_sending_is_sent_when_that_has_ended(tmp_path: Path) -> None:
+    registry = Flaky()
+    with locked(tmp_path / "s.lock"):
+        outbox = Outbox(tmp_path / "s.jsonl", lambda: registry)
+        fill(outbox, 2)
+        closing = threading.Timer(0.1, outbox.close)
+        closing.start()
+        time.sleep(0.4)
+    closing.join(20)
+    assert not closing.is_alive()
+    assert len(registry.by_key()) == 3
 
 
 KILLED = """

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
-from trunkline.errors import EngineError, TransientError
+from tests.unit.registry.tiny import write_tiny
+from trunkline.errors import EngineError, IntegrityError, TransientError
+from trunkline.registry.files import digests, identity
 from trunkline.registry.memory import MemoryRegistry
-from trunkline.registry.parcels import Parcel, ToRegister, ToTag, keep, send, settle, tell, waiting
-from trunkline.registry.protocol import DatasetInput, ModelVersion, RunRecord
+from trunkline.registry.parcels import Parcel, ToRegister, ToTag, keep, register, send, settle, tell, waiting
+from trunkline.registry.protocol import DatasetInput, InvalidRecord, ModelVersion, RunRecord
 from trunkline.testing.registry_suite import EXAMPLE, FILES, a_run, write_bundle
 
 
@@ -50,11 +54,12 @@ class Dying(MemoryRegistry):
         return made
 
 
-def trained(tmp_path: Path, name: str = "delay", sha256: str = "ab" * 32) -> Parcel:
+def trained(tmp_path: Path, name: str = "delay", number: int = 0) -> Parcel:
     """A training and its bundle."""
-    bundle = tmp_path / "bundles" / sha256[:16]
+    bundle = tmp_path / "bundles" / str(number)
     if not bundle.exists():
-        write_bundle(bundle, FILES)
+        write_bundle(bundle, {**FILES, "bundle.json": json.dumps({"number": number}).encode()})
+    sha256 = identity(digests(bundle))
     read = (DatasetInput("flights train", "ab" * 32, "/data/train.parquet", "training"),)
     run = a_run(key=f"train-{name}-{sha256}", datasets=read)
     return Parcel(run, ToRegister(name, bundle, sha256, {"dataset": "d-1"}, EXAMPLE, {"model": name, "sha256": sha256}))
@@ -77,8 +82,9 @@ def test_wherever_it_breaks_off_there_is_one_version(tmp_path: Path, calls: int)
     registry.left = 100
     send(tmp_path, registry)
     (version,) = registry.versions("delay")
+    assert parcel.version is not None
     assert settled(tmp_path) == [
-        {"model": "delay", "sha256": "ab" * 32, "reference": version.uri, "registry_run_id": version.run_id}
+        {"model": "delay", "sha256": parcel.version.sha256, "reference": version.uri, "registry_run_id": version.run_id}
     ]
     assert settled(tmp_path) == []
     (run,) = registry.runs.values()
@@ -138,7 +144,7 @@ def test_what_is_refused_is_told_and_holds_up_nobody(tmp_path: Path) -> None:
     registry = MemoryRegistry()
     send(tmp_path, registry)
     (left,) = waiting(tmp_path)
-    assert (left.model, left.metrics["roc_auc"]) == ("a b", 0.7821)
+    assert (left.model, left.metrics["roc_auc"], left.held) == ("a b", 0.7821, "")
     assert "'a b' cannot name a model" in left.refused
     assert len(registry.versions("delay")) == 1
 
@@ -146,7 +152,121 @@ def test_what_is_refused_is_told_and_holds_up_nobody(tmp_path: Path) -> None:
 def test_who_is_not_let_in_is_not_refused_this_one(tmp_path: Path) -> None:
     keep(tmp_path, trained(tmp_path))
     send(tmp_path, Dying(0, EngineError))
+    assert [(one.refused, one.held) for one in waiting(tmp_path)] == [("", "gone")]
+
+
+def test_what_the_registry_never_takes_is_said(tmp_path: Path) -> None:
+    keep(tmp_path, trained(tmp_path))
+    send(tmp_path, Dying(0, InvalidRecord))
+    assert [(one.refused, one.held) for one in waiting(tmp_path)] == [("gone", "")]
+
+
+@pytest.mark.parametrize("harm", ["changed", "removed", "added"])
+def test_a_bundle_that_is_another_is_never_registered(tmp_path: Path, harm: str) -> None:
+    parcel = trained(tmp_path)
+    keep(tmp_path, parcel)
+    assert parcel.version is not None
+    model = parcel.version.bundle / "model.onnx"
+    if harm == "changed":
+        model.write_bytes(model.read_bytes()[:-1] + b"!")
+    elif harm == "removed":
+        model.unlink()
+    else:
+        (parcel.version.bundle / "more.pkl").write_bytes(b"!")
+    registry = MemoryRegistry()
+    send(tmp_path, registry)
+    assert "is not the one that was trained" in waiting(tmp_path)[0].refused
+    with pytest.raises(IntegrityError, match="is not the one that was trained"):
+        register(tmp_path, registry, parcel)
+    assert (registry.runs, registry.files) == ({}, {})
+
+
+def test_the_digest_is_that_of_a_bundle(tmp_path: Path) -> None:
+    bundle = write_tiny(tmp_path / "bundle")
+    assert identity(digests(bundle.path)) == bundle.sha256
+
+
+def test_what_is_told_is_kept_first(tmp_path: Path) -> None:
+    """Ctrl-C, a kill and a refusal lose nothing; what is kept has the end that was told."""
+
+    class Forbidding(MemoryRegistry):
+        def resolve(self, reference: str) -> ModelVersion:
+            raise error
+
+    def asked() -> MemoryRegistry:
+        assert len(waiting(tmp_path)) == 1
+        return registry
+
+    registry = Forbidding()
+    tag = ToTag("models:/delay/1", "gate", {"passed": True, "decided_at": "2026-01-02T10:30:00+00:00"})
+    for error in (EngineError("does not let us do this"), KeyboardInterrupt()):
+        with pytest.raises(type(error)):
+            tell(tmp_path, asked, a_run(key="look", ended_at=None), tag)
+    assert [(one.run, one.held) for one in waiting(tmp_path)] == [("mlp", "does not let us do this")]
+    whole = MemoryRegistry()
+    write_bundle(tmp_path / "bundle", FILES)
+    run_id = whole.log_run(a_run(key="train"))
+    made = whole.register("delay", tmp_path / "bundle", run_id=run_id, sha256="", tags={}, example=None)
+    send(tmp_path, whole)
+    (look,) = (run for run in whole.runs.values() if run.key == "look")
+    (first,) = registry.runs.values()
+    assert look.ended_at == first.ended_at is not None
+    assert "run_id" in whole.resolve(made.uri).tags["gate"]
+    assert waiting(tmp_path) == []
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"run": {}}', '{"run": {"experiment": 1}, "version": 2}'])
+def test_a_damaged_parcel_is_told_and_holds_up_nobody(tmp_path: Path, content: str) -> None:
+    lost, sound = trained(tmp_path), trained(tmp_path, number=1)
+    (keep(tmp_path, lost) / "parcel.json").write_text(content)
+    keep(tmp_path, sound)
+    registry = MemoryRegistry()
+    send(tmp_path, registry)
+    (left,) = waiting(tmp_path)
+    assert (left.run, "damaged" in left.refused) == (lost.run.key, True)
+    assert len(settled(tmp_path)) == 1
+    keep(tmp_path, lost)  # trained again
+    send(tmp_path, registry)
+    assert waiting(tmp_path) == []
+    assert len(registry.versions("delay")) == 2
+
+
+def test_damaged_notes_beside_a_parcel_do_no_harm(tmp_path: Path) -> None:
+    registry = MemoryRegistry()
+    folder = keep(tmp_path, trained(tmp_path))
+    (folder / "refused.json").write_text("{")
     assert [one.refused for one in waiting(tmp_path)] == [""]
+    send(tmp_path, registry)
+    (folder / "arrived.json").write_text("{")
+    assert settled(tmp_path) == []
+    send(tmp_path, registry)
+    assert len(settled(tmp_path)) == len(registry.versions("delay")) == 1
+
+
+def test_parcels_that_vanish_while_they_are_listed_are_skipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folders = [keep(tmp_path, Parcel(a_run(key=f"run-{number}"))) for number in range(2)]
+    monkeypatch.setattr("trunkline.registry.parcels._folders", lambda outbox: folders)
+    shutil.rmtree(folders[0])
+    assert len(waiting(tmp_path)) == 1
+    send(tmp_path, MemoryRegistry())
+    assert settled(tmp_path) == []
+
+
+def test_two_commands_that_register_one_bundle_make_one_version(tmp_path: Path) -> None:
+    class Slow(MemoryRegistry):
+        def versions(self, name: str) -> list[ModelVersion]:
+            found = super().versions(name)
+            time.sleep(0.1)
+            return found
+
+    registry, parcel, made = Slow(), trained(tmp_path), []
+    threads = [threading.Thread(target=lambda: made.append(register(tmp_path, registry, parcel))) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [version.version for version, _ in made] == [1, 1, 1]
+    assert sorted(new for _, new in made) == [False, False, True]
 
 
 def test_a_bundle_that_is_gone_is_told(tmp_path: Path) -> None:
@@ -160,7 +280,7 @@ def test_a_bundle_that_is_gone_is_told(tmp_path: Path) -> None:
 
 def test_several_that_send_at_once_make_one_version_each(tmp_path: Path) -> None:
     for number in range(20):
-        keep(tmp_path, trained(tmp_path, sha256=f"{number:064x}"[::-1]))
+        keep(tmp_path, trained(tmp_path, number=number))
     registry = MemoryRegistry()
     threads = [threading.Thread(target=send, args=(tmp_path, registry)) for _ in range(4)]
     for thread in threads:

@@ -7,6 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trunkline.errors import ModelReferenceError
+from trunkline.project import declare
+from trunkline.registry import reference
 from trunkline.registry.reference import (
     Reference,
     check_alias,
@@ -16,7 +18,7 @@ from trunkline.registry.reference import (
     unknown_version,
 )
 
-names = st.from_regex(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,12}", fullmatch=True)
+names = st.from_regex(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,12}", fullmatch=True)
 
 
 @given(names, st.integers(1, 999_999_999))
@@ -33,6 +35,17 @@ def test_any_text_is_parsed_or_refused(text: str) -> None:
     assert str(reference) == "models:/" + text
     check_model_name(reference.name)
     assert (reference.version is None) != (reference.alias is None)
+
+
+@given(st.text(st.sampled_from("aZ09_.-/:é \n"), max_size=5))
+def test_what_can_be_declared_can_be_registered(name: str) -> None:
+    assert bool(declare._NAME.fullmatch(name)) == bool(reference._NAME.fullmatch(name))
+
+
+def test_a_dot_is_for_aliases_only() -> None:
+    assert parse_reference("models:/delay@v7.1").alias == "v7.1"
+    with pytest.raises(ModelReferenceError, match="cannot name a model"):
+        check_model_name("delay.eu")
 
 
 @pytest.mark.parametrize("alias", ["latest", "Latest", "v7", "V12", "", "a b", "-x"])

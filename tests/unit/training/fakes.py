@@ -24,8 +24,8 @@ class Fake:
     name: ClassVar[str] = "fake"
 
     def settings(self) -> dict[str, Any]:
-        """Every setting."""
-        return asdict(self)
+        """Every setting; JSON has no NaN."""
+        return {**asdict(self), "lie": str(self.lie)}
 
     def fit(self, data: TrainingData, context: FitContext) -> FittedFake:
         """Report the same value at every step."""

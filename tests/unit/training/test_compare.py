@@ -27,7 +27,7 @@ from trunkline.training.experiments.comparison import Comparison
 from trunkline.training.experiments.leaderboard_svg import leaderboard_svg
 from trunkline.training.experiments.permutation import importances, places
 from trunkline.training.metrics import METRICS
-from trunkline.training.protocol import Matrix, TrainingData
+from trunkline.training.protocol import FitContext, Matrix, TrainingData
 
 
 @pytest.fixture(scope="module")
@@ -217,11 +217,60 @@ def test_several_processes_find_the_same(binary: TrainingData, found: Comparison
     assert not any(cell["known"] for cell in cells)
 
 
-@pytest.mark.parametrize("jobs", [1, 2])
-def test_what_goes_wrong_in_a_fit_is_told_as_it_is(binary: TrainingData, tmp_path: Path, jobs: int) -> None:
-    spec = spec_in(tmp_path, build=lambda trial: Line(fails=True), variations={"line": {}}, jobs=jobs)
+def test_what_goes_wrong_in_a_fit_is_told_as_it_is(binary: TrainingData, tmp_path: Path) -> None:
+    spec = spec_in(tmp_path, build=lambda trial: Line(fails=True), variations={"line": {}})
     with pytest.raises(ArithmeticError, match="does not fit"):
         compare(spec, binary)
+
+
+# -- with several processes this one fits nothing: those forked later would wait for threads that they lack
+
+
+@pytest.fixture
+def idle(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is fitted here."""
+
+    def fit(*given: Any) -> None:
+        raise AssertionError("fitted in the process that forks")
+
+    monkeypatch.setattr("trunkline.training.experiments.compare.fit", fit)
+
+
+@pytest.mark.usefixtures("idle")
+def test_even_a_single_fit_is_made_by_another_process(binary: TrainingData, tmp_path: Path) -> None:
+    one = spec_in(tmp_path, groups={"all": ["strong", "weak"]}, variations={"line": {"jitter": 0.0}}, jobs=2)
+    assert compare(one, binary).known == 0
+    assert compare(one, binary).known == 1
+
+
+@pytest.mark.usefixtures("idle")
+def test_what_goes_wrong_in_another_process_is_told_here(binary: TrainingData, tmp_path: Path) -> None:
+    fails = spec_in(tmp_path, build=lambda trial: Line(fails=True), variations={"line": {}}, jobs=2)
+    with pytest.raises(TrainingError, match="with line: ArithmeticError: the line does not fit") as caught:
+        compare(fails, binary)
+    assert "lines.py" in str(caught.value)
+
+
+@pytest.mark.usefixtures("idle")
+def test_a_fit_whose_process_dies_is_tried_once_more(binary: TrainingData, tmp_path: Path) -> None:
+    mark = tmp_path / "died"
+    spec = spec_in(tmp_path / "store", build=lambda trial: Dying(count=str(mark)), variations={"line": {}}, jobs=2)
+    assert compare(spec, binary).known == 0
+    assert mark.exists()
+    with pytest.raises(TrainingError, match="the process that fitted it died, and once more"):
+        compare(spec_in(tmp_path / "other", build=lambda trial: Dying(), variations={"line": {}}, jobs=2), binary)
+
+
+class Dying(Line):
+    """Ends its process; with a file `count`, the first time only."""
+
+    def fit(self, data: TrainingData, context: FitContext) -> FittedLine:
+        """As Line's, if it comes to that."""
+        if not self.count or not Path(self.count).exists():
+            if self.count:
+                Path(self.count).touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return replace(Line(), jitter=self.jitter).fit(data, context)
 
 
 # -- what cannot be compared is refused before anything is fitted

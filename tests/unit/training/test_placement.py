@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import socket
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import pytest
 
 from trunkline.errors import ProjectError
 from trunkline.project.config import Training, read_config
+from trunkline.training.networks.device import best_device
 from trunkline.training.placement import Placement, device_for, of_fingerprint, place, reachable
 
 
@@ -93,3 +95,24 @@ def test_whether_somebody_answers() -> None:
         address = f"127.0.0.1:{server.getsockname()[1]}"
         assert reachable(address)
     assert not reachable(address)
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32])
+def test_a_seed_is_one_that_every_library_takes(seed: int, tmp_path: Path) -> None:
+    with pytest.raises(ProjectError, match="trunkline.yml"):
+        _training(tmp_path, f"training: {{seed: {seed}}}")
+    assert _training(tmp_path, f"training: {{seed: {2**32 - 1}}}").seed == 2**32 - 1
+
+
+def test_looking_for_a_gpu_starts_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTORCH_NVML_BASED_CUDA_CHECK", "")  # so that it is given back as it was
+    monkeypatch.delenv("PYTORCH_NVML_BASED_CUDA_CHECK")
+    asked: list[str | None] = []
+
+    def look() -> bool:
+        asked.append(os.environ.get("PYTORCH_NVML_BASED_CUDA_CHECK"))
+        return False
+
+    monkeypatch.setattr("torch.cuda.is_available", look)
+    assert best_device() == "cpu"
+    assert asked == ["1"]  # else CUDA is started here, and in no process that is forked later

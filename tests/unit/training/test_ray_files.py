@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from trunkline.errors import EngineError
 from trunkline.project.ml import Declared
 from trunkline.training.on_ray.files import ship
+from trunkline.training.on_ray.head import connect
 from trunkline.training.placement import Placement
 
 _ID = "f00d" * 16
+
+
+class RayError(Exception):
+    """As that of Ray, which takes seconds to load."""
 
 
 def _project(root: Path) -> Declared:
@@ -56,6 +62,29 @@ def test_what_the_model_needs_is_copied_and_nothing_else(tmp_path: Path, monkeyp
         parts = {f"{folder}/{name}" for name in ("manifest.json", "train.parquet", "validation.parquet")}
         assert _files(root) == {"ml/net.py", "ml/shared.py", *parts}
     assert len(list((tmp_path / "node").iterdir())) == 1
+
+
+def test_the_copy_is_removed_in_the_end(tmp_path: Path) -> None:
+    declared = _project(tmp_path / "here")
+    away = Placement(on="ray", storage=str(tmp_path / "store"), shared=False)
+    shipment = ship(tmp_path / "here", declared, _ID, away, "key")
+    assert _files(tmp_path / "store")
+    shipment.forget()
+    assert not list((tmp_path / "store").iterdir())
+    shipment.forget()  # nothing is there
+    ship(tmp_path / "here", declared, _ID, Placement(on="ray", storage=str(tmp_path / "store")), "key").forget()
+    assert (tmp_path / "here" / declared.file).exists()
+
+
+@pytest.mark.parametrize("error", [ConnectionError("nobody"), RayError("the token is wrong\nmore")])
+def test_a_ray_that_lets_nobody_in_is_told(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    def init(**given: object) -> None:
+        raise error
+
+    ray = SimpleNamespace(init=init, exceptions=SimpleNamespace(RayError=RayError))
+    monkeypatch.setattr("trunkline.training.on_ray.head._ray", lambda token: ray)
+    with pytest.raises(EngineError, match=f"Ray at there:1 cannot be reached: {str(error).splitlines()[0]}"):
+        connect(Placement(on="ray", address="there:1"))
 
 
 def test_a_store_that_cannot_be_used_is_told(tmp_path: Path) -> None:

@@ -10,14 +10,15 @@ import pytest
 
 from tests.unit.training.conftest import table
 from tests.unit.training.fakes import Fake
-from trunkline.errors import IntegrityError
-from trunkline.estimators import LightGBM
+from trunkline.errors import IntegrityError, TrainingError
+from trunkline.estimators import MLP, LightGBM, TabM, Torch, XGBoost
 from trunkline.models.bundle import Bundle
 from trunkline.models.pyfunc import _load_pyfunc
 from trunkline.models.runtime import Scorer
+from trunkline.training.checkpoints import FolderCheckpoints
 from trunkline.training.parity import verify
-from trunkline.training.protocol import FitContext, TrainingData
-from trunkline.training.run import Trained, TrainSpec, train
+from trunkline.training.protocol import FitContext, Peers, TrainingData
+from trunkline.training.run import Trained, TrainSpec, refuse_peers, train, train_in
 
 
 def build(trial: Any) -> LightGBM:
@@ -108,3 +109,30 @@ def test_parity_looks_at_missing_values_that_the_data_lack(data: TrainingData) -
     assert not pd.isna(part.validation.x).any()
     with pytest.raises(IntegrityError):
         verify(Forgetful(), fitted, part.validation.x)
+
+
+def test_rows_are_shared_only_with_an_estimator_that_knows_of_it(data: TrainingData, tmp_path: Path) -> None:
+    shared = FitContext(peers=Peers(0, 2, 12_000))
+    with pytest.raises(TrainingError, match="fake is fitted by one process, not by 2") as caught:
+        train_in(shared, TrainSpec("delay", lambda trial: Fake()), data, {}, tmp_path / "out")
+    assert "takes_peers = True" in str(caught.value.hint)
+    for knows in (LightGBM(), XGBoost(), MLP(), TabM(), Torch(module=dict)):
+        refuse_peers(knows, 2)
+    refuse_peers(Fake(), 1)
+
+
+def test_a_checkpoint_of_another_version_is_passed_over(
+    data: TrainingData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def kept() -> tuple[int, ...]:
+        heard: list[int] = []
+        spec = TrainSpec("delay", lambda trial: LightGBM(leaves=4, rounds=250, lr=0.02, early_stopping=250))
+        checkpoints = FolderCheckpoints(tmp_path / "kept")
+        report = FitContext(report=lambda step, value: heard.append(step), checkpoints=checkpoints)
+        train_in(report, spec, data, {}, tmp_path / "out")
+        return tuple(heard)
+
+    assert kept()[0] == 25
+    assert kept()[0] == 225
+    monkeypatch.setattr("trunkline.training.run.version", lambda name: "0.0.0")
+    assert kept()[0] == 25

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from tests.unit.training.fakes import Fake, FittedFake
+from trunkline.errors import TrainingError
 from trunkline.estimators import MLP, LightGBM
 from trunkline.training.protocol import FitContext, TrainingData
 from trunkline.training.search.optuna import SearchSpec, TrialRecord, search
@@ -26,6 +27,10 @@ class Deadly(Fake):
 
     marks: Path = Path()
     always: bool = False
+
+    def settings(self) -> dict[str, Any]:
+        """Plain data."""
+        return {**super().settings(), "marks": str(self.marks)}
 
     def fit(self, data: TrainingData, context: FitContext) -> FittedFake:
         """As Fake's, after the process has shown itself."""
@@ -165,6 +170,18 @@ def test_frameworks_work_after_the_fork(spec: SearchSpec, data: TrainingData) ->
     assert {record.state for record in result.trials} == {"complete"}
     assert result.best_value > 0.8
     assert abs(sum(result.importance.values()) - 1) < 1e-9
+
+
+def test_what_goes_wrong_before_a_fit_is_shown_too(spec: SearchSpec, data: TrainingData) -> None:
+    here = os.getpid()
+
+    def elsewhere(trial: Any) -> Fake:
+        if os.getpid() != here:
+            raise FileNotFoundError("not on this machine")
+        return quiet(trial)
+
+    with pytest.raises(TrainingError, match="all 4 trials failed; the last one: .*FileNotFoundError: not on this mac"):
+        search(replace(spec, build=elsewhere, trials=4), data)
 
 
 def test_what_a_trial_raises_is_shown_with_its_lines(spec: SearchSpec, data: TrainingData) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.ensemble import (
     AdaBoostClassifier,
@@ -171,3 +172,58 @@ def test_peers_and_lists_are_for_others() -> None:
     lists = replace(data, signature=replace(data.signature, task=Task("custom", outputs=2)))
     with pytest.raises(TrainingError, match="Ridge cannot learn a custom task"):
         Sklearn(Ridge()).fit(lists, FitContext())
+
+
+class Tagless:
+    """An estimator by its methods alone."""
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """None."""
+        return {}
+
+    def fit(self, x: Any, y: Any) -> Tagless:
+        """Nothing."""
+        return self
+
+
+class Own(RegressorMixin, BaseEstimator):
+    """Of the user's: fails in one of its methods."""
+
+    def __init__(self, fails: str = "fit") -> None:
+        self.fails = fails
+
+    def fit(self, x: Any, y: Any) -> Own:
+        """Nothing."""
+        if self.fails == "fit":
+            raise KeyError("no such column")
+        return self
+
+    def predict(self, x: Any) -> Any:
+        """Nothing."""
+        raise ZeroDivisionError("of the user")
+
+    def __sklearn_clone__(self) -> Own:
+        """Itself."""
+        if self.fails == "clone":
+            raise RuntimeError("only one of it")
+        return self
+
+
+@pytest.mark.parametrize(
+    ("estimator", "message"),
+    [
+        (Tagless(), "Tagless cannot say what it is: AttributeError"),
+        (Own("clone"), "Own cannot be copied: RuntimeError: only one of it"),
+        (Own("fit"), "Own cannot train on this data: KeyError: 'no such column'"),
+        (Own("predict"), "Own cannot score rows: ZeroDivisionError: of the user"),
+    ],
+    ids=["tags", "clone", "fit", "predict"],
+)
+def test_what_goes_wrong_in_an_estimator_of_the_users_is_told_by_its_lines(estimator: Any, message: str) -> None:
+    with pytest.raises(TrainingError, match=message) as caught:
+        fitted(estimator, "regression")
+    if isinstance(estimator, Own):
+        assert str(caught.value.file) == __file__
+        assert caught.value.line
+    else:
+        assert "sklearn.base.BaseEstimator" in str(caught.value.hint)

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pytest
+import sqlalchemy
+from optuna.trial import TrialState
 
 from tests.unit.training.fakes import Fake, FittedFake
-from trunkline.errors import ProjectError, TrainingError, TransientError
+from trunkline.errors import EngineError, ProjectError, TrainingError, TransientError
 from trunkline.training.metrics import METRICS
 from trunkline.training.protocol import FitContext, TrainingData
 from trunkline.training.records import TrialRecord
+from trunkline.training.run import TrainSpec, train
+from trunkline.training.search import databases
 from trunkline.training.search.databases import driver_url, shown
-from trunkline.training.search.objectives import kept_step
-from trunkline.training.search.optuna import SearchSpec, open_study, records, search, study_spec
+from trunkline.training.search.objectives import Ended, kept_step
+from trunkline.training.search.optuna import SearchSpec, begin_study, open_study, records, search, study_spec
 from trunkline.training.search.studies import front_of, read_studies
 from trunkline.training.search.study_page import study_page
 
@@ -156,8 +163,6 @@ def test_which_steps_are_kept() -> None:
 
 
 def test_a_trial_asked_and_told_from_elsewhere(spec: SearchSpec, data: TrainingData) -> None:
-    from trunkline.training.search.objectives import Ended
-
     with open_study(study_spec(spec, data)) as study:
         assert study.fresh
         study.enqueue({"noise": 1.0, "unused": 7})
@@ -182,6 +187,122 @@ def test_a_journal_can_be_read_while_it_is_written(spec: SearchSpec, data: Train
     assert seen == [1, 2, 3]
     lines = Path(spec.storage).read_text().splitlines()
     assert all(json.loads(line) for line in lines)
+
+
+def test_what_a_study_begins_with_is_queued_once_whoever_is_killed(spec: SearchSpec, data: TrainingData) -> None:
+    search(replace(spec, trials=4), data)
+    second = replace(spec, study_name="delay-2", trials=8, first={"noise": 3.5, "unused": 1})
+    with open_study(study_spec(second, data)):
+        pass  # killed when it was made
+    with open_study(study_spec(second, data)) as study:
+        study.enqueue({"noise": 3.5, "unused": 1})  # killed while what it begins with was queued
+    with open_study(study_spec(second, data)) as study:
+        begin_study(study, second)
+        begin_study(study, replace(second, first=None))  # another search, a moment later
+        queued = [trial.system_attrs["fixed_params"] for trial in study.study.trials]
+    assert queued[0] == {"noise": 3.5, "unused": 1}
+    assert len(queued) == len({str(params) for params in queued}) == 3  # a quarter of the trials, and it
+    assert search(second, data).trials[0].params == queued[0]
+
+
+@pytest.fixture
+def shared(spec: SearchSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SearchSpec:
+    """In a database, which other searches may use."""
+    monkeypatch.setattr(databases, "HEARTBEAT_SECONDS", 1)
+    return replace(spec, storage=f"sqlite:///{tmp_path}/studies.db")
+
+
+def test_a_trial_that_another_search_took_is_its_business(shared: SearchSpec, data: TrainingData) -> None:
+    with open_study(study_spec(shared, data)) as mine, open_study(study_spec(shared, data)) as other:
+        numbers = [mine.ask(build).number for _ in range(4)]
+        for number in numbers:
+            other.study.tell(number, state=TrialState.FAIL)
+        assert mine.report(numbers[0], 1, 0.5)  # to be stopped
+        assert mine.tell(numbers[0], Ended("complete", (0.5,))) is None
+        assert mine.tell(numbers[1], Ended("failed", error="why")) is None
+        assert mine.lose(numbers[2]) is None
+        asked = mine.ask(build)
+        assert mine.tell(asked.number, Ended("complete", (0.75,))).value == 0.75
+    states = [trial.state for trial in optuna.load_study(study_name="delay-1", storage=shared.storage).trials]
+    assert states == [TrialState.FAIL] * 4 + [TrialState.COMPLETE]
+
+
+def test_a_search_that_slept_keeps_its_trials(shared: SearchSpec, data: TrainingData) -> None:
+    with open_study(study_spec(shared, data)) as study:
+        asked = study.ask(build)
+        with study.database.engine.begin() as connection:
+            connection.execute(sqlalchemy.text("update trial_heartbeats set heartbeat = '2020-01-01 00:00:00'"))
+        study._beaten = -math.inf
+        study.beat()
+        assert study.tell(asked.number, Ended("complete", (0.75,))) is not None
+
+
+def test_a_full_disk_leaves_the_journal_whole(
+    spec: SearchSpec, data: TrainingData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, write, room = search(replace(spec, trials=2), data).trials, os.write, [3_000]
+
+    def limited(file: int, content: bytes) -> int:
+        if not room[0]:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        done = write(file, content[: min(60, room[0])])
+        room[0] -= done
+        return done
+
+    with monkeypatch.context() as patched:
+        patched.setattr("os.write", limited)
+        with pytest.raises(EngineError, match="cannot be written: No space") as caught:
+            search(spec, data)
+    assert caught.value.file == spec.storage
+    assert all(json.loads(line) for line in Path(spec.storage).read_text().splitlines())
+    after = search(spec, data).trials
+    assert after[:2] == before
+    assert len(after) == 10
+
+
+@dataclass(frozen=True)
+class Unsavable(Fake):
+    """Its settings are no JSON where there is much noise."""
+
+    def settings(self) -> dict[str, Any]:
+        """As said."""
+        return {"noise": Path() if self.noise > 1 else self.noise}
+
+    def fit(self, data: TrainingData, context: FitContext) -> FittedFake:
+        """Not of those."""
+        assert self.noise <= 1
+        return super().fit(data, context)
+
+
+def test_what_could_not_be_saved_is_not_fitted(spec: SearchSpec, data: TrainingData, tmp_path: Path) -> None:
+    made = replace(spec, build=lambda trial: Unsavable(noise=trial.suggest_float("noise", 0.0, 3.0)), trials=8)
+    with pytest.raises(TrainingError, match="the settings of fake cannot be written down: TypeError"):
+        search(made, data)
+    assert not Path(spec.storage).exists()
+    found = search(replace(made, first={"noise": 0.5}), data).trials
+    failed = [record for record in found if record.state == "failed"]
+    assert failed
+    assert all("cannot be written down" in (record.error or "") for record in failed)
+    with pytest.raises(TrainingError, match="cannot be written down"):
+        train(TrainSpec("delay", made.build), data, params={"noise": 2.0}, out=tmp_path / "bundle")
+
+
+@pytest.mark.parametrize("password", ["hu/sh", "hush#1", "hu@sh", "hu?sh", "hush%2F"])
+def test_a_password_of_any_signs_is_not_shown(password: str) -> None:
+    assert shown(f"postgresql://me:{password}@127.0.0.1:1/db") == "postgresql://127.0.0.1:1/db"
+
+
+@pytest.mark.parametrize(
+    "url", ["postgresql://me:hush@host:port/db", "postgresql//me:hush@host", "postgresql://me:hu:sh"]
+)
+def test_what_is_no_address_is_told_without_it(url: str, spec: SearchSpec, data: TrainingData) -> None:
+    for use in (shown, driver_url, lambda url: search(replace(spec, storage=url), data)):
+        with pytest.raises(ProjectError, match="no address of a database") as caught:
+            use(url)
+        assert caught.value.__cause__ is None
+        assert (
+            "hush" not in f"{caught.value}{caught.value.__context__ if not caught.value.__suppress_context__ else ''}"
+        )
 
 
 def test_addresses_are_shown_without_passwords(data: TrainingData, spec: SearchSpec) -> None:

@@ -223,6 +223,15 @@ def test_two_processes_fit_one_network(tmp_path: Path) -> None:
     assert told[0]["saved"] == told[1]["saved"] == [1, 2]
     assert told[0]["flags"] == told[1]["flags"] == [False, True, False]
     assert told[0]["balanced"] == told[1]["balanced"]
+    assert told[0]["left"] == "RuntimeError"  # the other one has ended: no fault of the user's network
+
+
+def test_no_row_is_left_alone_in_the_last_batch() -> None:
+    """Normalisation over a batch of one row is an error of torch's."""
+    data = made(Task())
+    assert len(data.train) % 133 == 1
+    model, _ = fitted(Torch(module=normed, epochs=1, batch_size=133), data)
+    assert np.isfinite(model.predict(data.validation.x)).all()
 
 
 def test_a_fit_reports_to_whom_it_may_concern() -> None:

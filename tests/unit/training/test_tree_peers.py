@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ import pytest
 from xgboost.tracker import RabitTracker
 
 from tests.unit.training.tree_peers_case import ESTIMATORS
+from trunkline.errors import TransientError
 from trunkline.models.task import TaskKind
 from trunkline.testing import estimator_cases
 from trunkline.training.protocol import FitContext, Peers
@@ -64,16 +67,46 @@ def test_lightgbm_grows_one_model_with_others(kind: TaskKind) -> None:
     assert first["value"] == pytest.approx(alone("lightgbm", kind), rel=0.08)
 
 
-@pytest.mark.parametrize("kind", ["multiclass"])
-def test_xgboost_grows_one_model_with_others(kind: TaskKind) -> None:
+@pytest.fixture
+def met() -> Iterator[list[dict[str, Any]]]:
+    """XGBoost's settings of two processes here."""
     tracker = RabitTracker(n_workers=2, host_ip="127.0.0.1")
     tracker.start()
     waiting = threading.Thread(target=tracker.wait_for, daemon=True)
     waiting.start()
-    first, second = together("xgboost", kind, [tracker.worker_args()] * 2)
-    waiting.join(20)
+    yield [tracker.worker_args()] * 2
+    waiting.join(5)
+
+
+@pytest.mark.parametrize("kind", ["multiclass"])
+def test_xgboost_grows_one_model_with_others(kind: TaskKind, met: list[dict[str, Any]]) -> None:
+    first, second = together("xgboost", kind, met)
     assert first["digest"] == second["digest"]
     assert first["value"] == pytest.approx(alone("xgboost", kind), rel=0.08)
+
+
+@pytest.mark.parametrize("name", ["lightgbm", "xgboost"])
+def test_the_death_of_a_peer_is_no_fault_of_the_data(name: str, request: pytest.FixtureRequest) -> None:
+    settings = machines() if name == "lightgbm" else request.getfixturevalue("met")
+    asked = [{"name": name, "kind": "regression", "rank": rank, "settings": settings[rank]} for rank in range(2)]
+    commands = [[sys.executable, str(SCRIPT), json.dumps({**one, "forever": True})] for one in asked]
+    pipe = subprocess.PIPE
+    with contextlib.ExitStack() as stack:
+        first, second = (
+            stack.enter_context(subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True)) for command in commands
+        )
+        stack.callback(first.kill)
+        assert first.stdout is not None
+        assert "grown\n" in iter(first.stdout.readline, "")
+        second.kill()
+        said = first.communicate(timeout=60)[1]
+    assert f"transient: {'LightGBM' if name == 'lightgbm' else 'XGBoost'} with 2 processes: " in said
+
+
+def test_peers_that_do_not_come_may_come_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trunkline.training.trees.peers._PATIENCE", 0.1)
+    with pytest.raises(TransientError, match="the 2 processes of the training lost each other"):
+        total([np.ones(1)], Peers(1, 2, 10, machines()[1]))
 
 
 def test_peers_add_up_arrays_again_and_again() -> None:

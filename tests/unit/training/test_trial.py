@@ -35,6 +35,11 @@ def test_defaults_are_the_first_choice_and_the_middle() -> None:
     assert estimator.width == 181
 
 
+def test_choices_that_no_study_can_keep_are_refused_at_once() -> None:
+    with pytest.raises(TrainingError, match=r"'widths' has the choice \(64, 64\), a tuple, which no study can keep"):
+        build_with(lambda trial: MLP(width=trial.suggest_categorical("widths", [64, (64, 64)])[0]), None)
+
+
 def test_given_parameters_are_taken_and_the_rest_are_defaults() -> None:
     estimator, params = build_with(build, {"family": "lightgbm", "leaves": 31})
     assert estimator == LightGBM(leaves=31)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
+import os
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -33,6 +35,16 @@ class Odd(torch.nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """The rest of it."""
         return self.layer(self.front(x))
+
+
+class Leaves(Odd):
+    """Whose second process ends in the third batch."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """If it comes to that."""
+        if rank and self.training and next(turns) == 2:
+            os._exit(0)
+        return super().forward(x)
 
 
 class Saved(Kept):
@@ -103,6 +115,13 @@ told = {
     "flags": flags(data, Group(peers, torch.device("cpu"))),
 }
 dist.barrier()
+if rank:
+    print(json.dumps(told), flush=True)  # noqa: T201
+turns = itertools.count()
+try:
+    Torch(module=Leaves, epochs=2, batch_size=50).fit(data, FitContext(peers=peers))
+except Exception as exc:  # noqa: BLE001  the test looks at it
+    told["left"] = type(exc).__name__
 with contextlib.suppress(RuntimeError):
     dist.destroy_process_group()
 print(json.dumps(told))  # noqa: T201

@@ -163,7 +163,7 @@ class _Bench:
         """The rows of recipes, fitted by several processes where there are `jobs`."""
         cells = {cell.key: cell for recipe in recipes for cell in self._cells(recipe)}
         todo = [cell for cell in cells.values() if not self._there(cell)]
-        if self.spec.jobs > 1 and len(todo) > 1:
+        if self.spec.jobs > 1 and todo:  # not even one here: its threads would be missing in processes forked later
             fill(self.spec.build, self.data, todo, self.spec.store, self.spec.jobs, self._filled)
         return [self.row(recipe) for recipe in recipes]
 

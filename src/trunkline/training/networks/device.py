@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import warnings
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -38,6 +39,7 @@ def device_of(context: FitContext) -> torch.device:
 
 def best_device() -> str:
     """What `auto` means on this machine."""
+    os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")  # does not start CUDA, which no fork of this could use
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from trunkline.datasets.batches import Order
+from trunkline.datasets.batches import Last, Order
 from trunkline.errors import TrainingError
 from trunkline.models.torch import Scored, scores
 from trunkline.training.checkpoints import Paced
@@ -85,7 +85,9 @@ def fit(plan: Plan, data: TrainingData, context: FitContext, device: torch.devic
     """Fit the plan's module in place, and leave it with the weights of its best epoch, ready to predict."""
     settings, seed = plan.settings, context.seed
     plan.module.to(device)
-    feed = feed_for(data.train, Order(settings.batch_size, seed), device, group, context.peers)
+    # Normalisation over a batch cannot do with a single row, so none is left for the last one.
+    last: Last = "even" if len(data.train) % settings.batch_size == 1 else "keep"
+    feed = feed_for(data.train, Order(settings.batch_size, seed, last=last), device, group, context.peers)
     steps = settings.epochs * len(feed)
     run = _Run(plan, data, context, device, group, feed, steps)
     progress = run.resumed()

@@ -45,6 +45,7 @@ class Loop:
     compile: bool | Literal["auto"] = "auto"
 
     name: ClassVar[str]
+    takes_peers: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "patience"):

@@ -101,7 +101,7 @@ def fit_torch(estimator: Torch, data: TrainingData, context: FitContext) -> Fitt
         with torch.random.fork_rng(devices=[device.index] if device.type == "cuda" else []):
             looked_at(module, estimator, columns, rows)
             idle = not group.alone and idle_weights(module, estimator, rows)
-        guard = guarded(estimator)
+        guard = guarded(estimator, alone=group.alone)
         return Plan(module, loss, estimator, guard, CHUNK, estimator.optimizer, idle)
 
     return FittedModule(*fit_network(plan, data, context), settings=estimator)

@@ -31,8 +31,12 @@ _NEEDS = {
 }
 
 
-def guarded(settings: Torch) -> Callable[[str], contextlib.AbstractContextManager[None]]:
-    """What surrounds the user's code: whatever goes wrong in it is told by the user's lines, without ours."""
+def guarded(settings: Torch, *, alone: bool = True) -> Callable[[str], contextlib.AbstractContextManager[None]]:
+    """What surrounds the user's code: whatever goes wrong in it is told by the user's lines, without ours.
+
+    Not `alone`, torch fails where a peer is gone, with a RuntimeError and outside the user's lines: that passes as it
+    is, for all can begin again.
+    """
 
     @contextlib.contextmanager
     def guard(place: str) -> Iterator[None]:
@@ -42,6 +46,8 @@ def guarded(settings: Torch) -> Callable[[str], contextlib.AbstractContextManage
             raise
         except Exception as exc:  # whatever the user's code fails with
             frames = user_frames(exc)
+            if not alone and not frames and isinstance(exc, RuntimeError):
+                raise
             file, line = (frames[-1].filename, frames[-1].lineno) if frames else _home(settings.module)
             what = f"{dotted(settings.module)} failed {place} with {told(exc)}"
             raise TrainingError(what, file=file, line=line, hint=_hint(exc)) from exc

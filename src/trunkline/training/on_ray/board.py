@@ -11,7 +11,7 @@ import uuid
 from dataclasses import dataclass, field
 from typing import Any
 
-from ray.experimental.internal_kv import _internal_kv_get, _internal_kv_put
+from ray.experimental.internal_kv import _internal_kv_del, _internal_kv_get, _internal_kv_put
 
 __all__ = ["Board"]
 
@@ -39,6 +39,10 @@ class Board:
                 raise TimeoutError(f"nobody told {name} in {seconds:.0f} s")
             time.sleep(0.05)
         return found
+
+    def clear(self) -> None:
+        """Take away all that was left."""
+        _internal_kv_del(self._key(""), del_by_prefix=True)
 
     def _key(self, name: str) -> bytes:
         return f"trunkline/{self.name}/{name}".encode()

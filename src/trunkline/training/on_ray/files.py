@@ -19,7 +19,7 @@ from trunkline.project.ml import Declared
 from trunkline.training.placement import Placement
 from trunkline.training.subject import dataset_folder
 
-__all__ = ["Shipment", "ship"]
+__all__ = ["Shipment", "forget", "ship"]
 
 _PARTS = ("manifest.json", "train.parquet", "validation.parquet")
 
@@ -42,6 +42,11 @@ class Shipment:
         if not place.is_dir():
             _fetch(self.url, place)
         yield place
+
+    def forget(self) -> None:
+        """Remove the copy in the storage, if there is one; those of the nodes lie in their temporary folders."""
+        if self.url:
+            forget(self.url)
 
 
 def ship(root: Path, declared: Declared, dataset_id: str, placement: Placement, key: str) -> Shipment:
@@ -83,6 +88,15 @@ def _copy(source: str, target: str) -> None:
             f"the project cannot be copied from {source} to {target}: {exc}",
             hint="`training: {ray: {storage: …}}` names a folder or store that all nodes of the cluster can use",
         ) from exc
+
+
+def forget(url: str) -> None:
+    """Remove a folder of the storage, if it is there."""
+    from pyarrow import ArrowException, fs
+
+    with contextlib.suppress(OSError, ArrowException):  # what is left takes room, and does nothing else
+        store, path = fs.FileSystem.from_uri(_uri(url))
+        store.delete_dir(path)
 
 
 def _uri(text: str) -> str:

@@ -59,7 +59,7 @@ def connect(placement: Placement) -> Any:
     ray = _ray(placement.token)
     try:
         ray.init(address=placement.address, log_to_driver=False, logging_level="ERROR")
-    except (ConnectionError, RuntimeError, ValueError) as exc:
+    except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as exc:
         told = str(exc).partition("\n")[0]
         raise EngineError(
             f"Ray at {placement.address} cannot be reached: {told}",

@@ -24,7 +24,7 @@ from ray.train import Checkpoint, CheckpointConfig, FailureConfig, RunConfig, Sc
 from ray.train.collective import broadcast_from_rank_zero
 
 from trunkline.datasets.manifest import read_manifest
-from trunkline.errors import EngineError, TrunklineError, from_json
+from trunkline.errors import EngineError, TransientError, TrunklineError, from_json
 from trunkline.project.ml import Declared, load_model
 from trunkline.training.boundary import build_with
 from trunkline.training.features import Learned
@@ -34,7 +34,7 @@ from trunkline.training.on_ray.files import Shipment, ship
 from trunkline.training.placement import Placement
 from trunkline.training.protocol import FitContext, Peers, Reporter
 from trunkline.training.records import Trained
-from trunkline.training.run import Outcome, TrainSpec, finish, fit, save
+from trunkline.training.run import Outcome, TrainSpec, finish, fit, refuse_peers, save
 from trunkline.training.subject import dataset_folder
 
 __all__ = ["RayCheckpoints", "train"]
@@ -51,6 +51,7 @@ def train(request: Mapping[str, Any], placement: Placement, report: Reporter) ->
     root, declared = Path(request["root"]), Declared(**request["declared"])
     manifest = read_manifest(dataset_folder(root, declared, request["dataset_id"]))
     estimator, _ = build_with(load_model(root, declared).build, request["params"])
+    refuse_peers(estimator, placement.workers)
     learned = learn_inputs(root, declared, request["dataset_id"])
     board = Board()
     shipment = ship(root, declared, request["dataset_id"], placement, request["key"])
@@ -63,7 +64,11 @@ def train(request: Mapping[str, Any], placement: Placement, report: Reporter) ->
         board=board.name,
         estimator=estimator.name,
     )
-    outcome = _followed(_trainer(task, request["key"]), board, report)
+    try:
+        outcome = _followed(_trainer(task, request["key"]), board, report)
+    finally:
+        shipment.forget()
+    board.clear()
     return save(declared.name, outcome, learned, Path(request["out"]))
 
 
@@ -125,7 +130,7 @@ def _followed(trainer: Any, board: Board, report: Reporter) -> Outcome:
 
     thread = threading.Thread(target=run, name="trunkline-ray-train", daemon=True)
     thread.start()
-    told = 0
+    told = 0  # the last step
     while thread.is_alive():
         thread.join(_LOOK)
         told = _pass_on(board, told, report)
@@ -141,14 +146,15 @@ def _followed(trainer: Any, board: Board, report: Reporter) -> Outcome:
 
 
 def _pass_on(board: Board, told: int, report: Reporter) -> int:
-    """How much of the history has been told. Raises what a worker failed with, if the project is at fault."""
+    """The last step that has been told. Raises what a worker failed with, if trying again would not help."""
     failed = board.get("error")
     if failed is not None:
         raise from_json(failed)
-    history = board.get("history") or []
-    for step, value in history[told:]:
-        report(step, value)
-    return max(told, len(history))
+    for step, value in board.get("history") or []:  # of this attempt: it begins after the last checkpoint
+        if step > told:
+            report(step, value)
+            told = step
+    return told
 
 
 def _reason(exc: Exception) -> str:
@@ -211,9 +217,11 @@ def _place() -> tuple[int, int]:
 
 @contextlib.contextmanager
 def _told_to(board: Board) -> Iterator[None]:
-    """What the project is at fault for is told to the driver, which ends the run: trying again would not help."""
+    """What trying again would not help is told to the driver, which ends the run; the rest is for Ray to try again."""
     try:
         yield
+    except TransientError:
+        raise
     except TrunklineError as exc:
         board.put("error", exc.to_json())
         raise

@@ -13,7 +13,6 @@ import contextlib
 import functools
 import json
 import os
-import shutil
 import tempfile
 import time
 from collections.abc import Callable, Mapping
@@ -31,12 +30,12 @@ from trunkline.project.ml import Declared
 from trunkline.training.boundary import build_with
 from trunkline.training.features import Learned
 from trunkline.training.inputs import Inputs, load_inputs
-from trunkline.training.on_ray.files import Shipment, ship
+from trunkline.training.on_ray.files import Shipment, forget, ship
 from trunkline.training.placement import Placement
 from trunkline.training.protocol import Build, FitContext
 from trunkline.training.records import SearchResult, TrialRecord
-from trunkline.training.search.objectives import Ended, measure
-from trunkline.training.search.optuna import SearchSpec, begin_study, open_study, result_of, study_spec
+from trunkline.training.search.objectives import Ended, attempted, measure
+from trunkline.training.search.optuna import SearchSpec, begin_study, check, open_study, result_of, study_spec
 from trunkline.training.search.study import OpenStudy
 
 __all__ = ["search_on_ray"]
@@ -44,6 +43,7 @@ __all__ = ["search_on_ray"]
 _VALUE, _STEP, _REPORTS, _ENDED = "value", "step", "reports", "ended"
 _GRACE, _SHARE = 2, 3  # reports before a trial may be stopped; one of so many goes on from each rung
 _FOREVER = 1_000_000  # reports; ASHA would end a trial there
+_LOOK_SECONDS = 1.0  # between two questions for a trial where none is due
 
 
 @dataclass(frozen=True)
@@ -92,23 +92,25 @@ def search_on_ray(
     on_open: Callable[[OpenStudy], None],
 ) -> SearchResult:
     """As `optuna.search`, with as many trials at once as the cluster has room for; `spec.jobs`, if that is above 1."""
-    build_with(spec.build, spec.first)
+    check(spec)
     spec = replace(spec, jobs=_room(placement, spec.jobs))
     hosts = _hosts(spec, inputs, root, placement)
-    with open_study(study_spec(spec, inputs.data)) as study:
-        begin_study(study, spec)
-        on_open(study)
-        up = inputs.data.metric.higher_is_better
-        until = time.monotonic() + spec.timeout if spec.timeout else float("inf")
-        searcher = _Asking(study, spec.build, until, on_trial)
-        with _quietly():
-            _tuner(spec, searcher, hosts, "max" if up else "min").fit()
-        _forget(spec, placement)
-        return result_of(study)
+    try:
+        with open_study(study_spec(spec, inputs.data)) as study:
+            begin_study(study, spec)
+            on_open(study)
+            until = time.monotonic() + spec.timeout if spec.timeout else float("inf")
+            searcher = _Asking(study, spec.build, until, on_trial)
+            with _quietly():
+                _tuner(spec, searcher, hosts).fit()
+            return result_of(study)
+    finally:
+        hosts.shipment.forget()
+        forget(f"{placement.storage.rstrip('/')}/{_folder(spec)}")
 
 
-def _tuner(spec: SearchSpec, searcher: Searcher, hosts: _Hosts, mode: str) -> Tuner:
-    placement = hosts.placement
+def _tuner(spec: SearchSpec, searcher: _Asking, hosts: _Hosts) -> Tuner:
+    placement, mode = hosts.placement, "max" if searcher.study.spec.higher_is_better[0] else "min"
     stops = spec.pruner != "none" and not spec.objectives
     fifo: Any = FIFOScheduler
     scheduler: Any = fifo()
@@ -131,6 +133,7 @@ def _tuner(spec: SearchSpec, searcher: Searcher, hosts: _Hosts, mode: str) -> Tu
             name=_folder(spec),
             storage_path=placement.storage,
             failure_config=FailureConfig(max_failures=placement.restarts),
+            callbacks=[_Beating(searcher.study)],
             verbose=0,
         ),
     )
@@ -141,47 +144,47 @@ def _folder(spec: SearchSpec) -> str:
     return f"tune-{spec.study_name}-{os.getpid()}"
 
 
-def _forget(spec: SearchSpec, placement: Placement) -> None:
-    if placement.shared:
-        shutil.rmtree(Path(placement.storage) / _folder(spec), ignore_errors=True)
-
-
 class _Asking(Searcher):
     """Ray Tune's way to the study: it is asked for trials, told what they report, and how they end."""
 
     def __init__(self, study: OpenStudy, build: Build, until: float, heard: Callable[[TrialRecord], None]) -> None:
         super().__init__(metric=_VALUE, mode="max")
-        self._study, self._build, self._until, self._heard = study, build, until, heard
+        self.study, self._build, self._until, self._heard = study, build, until, heard
         self._trials: dict[str, _Running] = {}
+        self._asked = -_LOOK_SECONDS
 
     def suggest(self, trial_id: str) -> Any:
-        """The next trial; None for later, should one that runs be lost."""
-        while time.monotonic() < self._until and (asked := self._study.ask(self._build)) is not None:
+        """The next trial; None for later, should one that runs be lost, here or by another search."""
+        self.study.beat()  # Tune asks on while none of its trials runs, and does nothing else then
+        if time.monotonic() < self._asked + _LOOK_SECONDS:
+            return None
+        while (open_ := time.monotonic() < self._until) and (asked := self.study.ask(self._build)) is not None:
             if asked.estimator is not None:
                 self._trials[trial_id] = _Running(asked.number)
                 return {"params": dict(asked.params)}
             if asked.ended is not None:
                 self._heard(asked.ended)
-        return None if self._trials else str(Searcher.FINISHED)
+        self._asked = time.monotonic()
+        over = not self._trials and (not open_ or self.study.complete())
+        return str(Searcher.FINISHED) if over else None
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """A trial has come to a step. One that was started again comes to some steps twice."""
         running = self._trials[trial_id]
-        self._study.beat()
         if _VALUE in result and result[_STEP] > running.step:
             running.step = result[_STEP]
-            self._study.report(running.number, result[_STEP], result[_VALUE])
+            self.study.report(running.number, result[_STEP], result[_VALUE])
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """A trial has ended: by itself, by the scheduler, or by the death of its actor, more often than was allowed."""
         running = self._trials.pop(trial_id)
         record: TrialRecord | None
         if result is not None and _ENDED in result:
-            record = self._study.tell(running.number, Ended.from_json(json.loads(result[_ENDED])))
+            record = self.study.tell(running.number, Ended.from_json(json.loads(result[_ENDED])))
         elif error:
-            record = self._study.lose(running.number)
+            record = self.study.lose(running.number)
         else:
-            record = self._study.tell(running.number, Ended("pruned"))
+            record = self.study.tell(running.number, Ended("pruned"))
         if record is not None:
             self._heard(record)
 
@@ -194,6 +197,21 @@ class _Asking(Searcher):
 
     def restore(self, checkpoint_path: str) -> None:
         """Nothing: a search goes on from the study."""
+
+
+class _Beating(tune.Callback):
+    """Says that the trials are alive at every turn of Tune's loop, ten times a second: some report once, or late."""
+
+    def __init__(self, study: OpenStudy) -> None:
+        self._study = study
+
+    def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        """At the end of a turn."""
+        self._study.beat()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing, as of what asks."""
+        return {}
 
 
 @dataclass
@@ -217,8 +235,6 @@ def _quietly() -> Any:
 
 def _trial(config: Mapping[str, Any], hosts: _Hosts) -> None:
     """Fit and measure one trial."""
-    inputs = _inputs(hosts.shipment, hosts.declared, hosts.dataset_id, hosts.learned)
-    estimator, _ = build_with(inputs.model.build, config["params"])
     kept = _TrialCheckpoints()
 
     def report(step: int, value: float) -> None:
@@ -232,8 +248,13 @@ def _trial(config: Mapping[str, Any], hosts: _Hosts) -> None:
         device="cuda" if hosts.placement.gpus else "cpu",
         checkpoints=kept,
     )
-    ended = measure(estimator, inputs.data, hosts.objectives, context)
-    tune.report({_ENDED: json.dumps(asdict(ended))})
+
+    def trial() -> Ended:
+        inputs = _inputs(hosts.shipment, hosts.declared, hosts.dataset_id, hosts.learned)
+        estimator, _ = build_with(inputs.model.build, config["params"])
+        return measure(estimator, inputs.data, hosts.objectives, context)
+
+    tune.report({_ENDED: json.dumps(asdict(attempted(trial)))})
 
 
 @functools.lru_cache(maxsize=1)  # an actor fits many trials on the same data

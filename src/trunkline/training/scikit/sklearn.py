@@ -20,8 +20,9 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import has_fit_parameter
 from threadpoolctl import threadpool_limits
 
-from trunkline.errors import TrainingError
+from trunkline.errors import TrainingError, TrunklineError
 from trunkline.models.task import Task
+from trunkline.project.boundary import told, user_frames
 from trunkline.training.protocol import FitContext, TrainingData
 from trunkline.training.scikit.graph import KNOWN, sklearn_graph, trees_of
 from trunkline.training.scikit.preparation import Preparation
@@ -78,10 +79,31 @@ def _check(estimator: Sklearn, task: Task, context: FitContext) -> None:
             hint="set `workers: 1` under `training: ray:`, or use LightGBM, XGBoost or an estimator of PyTorch",
         )
     wanted = "classifier" if task.kind in ("binary", "multiclass") else "regressor"
-    if getattr(sklearn.utils.get_tags(given), "estimator_type", None) != wanted:
+    if _tags(given).estimator_type != wanted:
         raise TrainingError(f"the task is {task.kind}, and scikit-learn's {name} is no {wanted}")
     if task.kind == "quantile":
         _quantile_params(given)
+
+
+def _tags(estimator: Any) -> Any:
+    """What it says of itself."""
+    with _theirs(estimator, "cannot say what it is", hint="let its class inherit from sklearn.base.BaseEstimator"):
+        return sklearn.utils.get_tags(estimator)
+
+
+@contextmanager
+def _theirs(estimator: Any, what: str, hint: str | None = None) -> Iterator[None]:
+    """What goes wrong in an estimator, which may be the user's own, is told by its message, and by the user's lines."""
+    try:
+        yield
+    except TrunklineError:
+        raise
+    except Exception as exc:  # whatever the user's code fails with
+        frames = user_frames(exc)
+        file, line = (frames[-1].filename, frames[-1].lineno) if frames else (None, None)
+        said = str(exc) if isinstance(exc, ValueError | TypeError) and not frames else told(exc)
+        message = f"scikit-learn's {type(estimator).__name__} {what}: {said}"
+        raise TrainingError(message, file=file, line=line, hint=hint) from exc
 
 
 def _takes_missing(estimator: Any) -> bool:
@@ -89,7 +111,7 @@ def _takes_missing(estimator: Any) -> bool:
     for _, step in getattr(estimator, "steps", None) or [("", estimator)]:
         if step in (None, "passthrough"):
             continue
-        if not sklearn.utils.get_tags(step).input_tags.allow_nan:
+        if not _tags(step).input_tags.allow_nan:
             return False
         if type(step).__module__.startswith("sklearn.impute"):
             return True
@@ -114,7 +136,8 @@ def _quantile_params(estimator: Any) -> dict[str, str]:
 
 def _ready(estimator: Any, quantile: float | None, context: FitContext) -> Any:
     """An unfitted copy with the seed, and the quantile it is for."""
-    copy = sklearn.clone(estimator)
+    with _theirs(estimator, "cannot be copied"):
+        copy = sklearn.clone(estimator)
     params = copy.get_params(deep=True)
     seeds = [name for name in params if name.rpartition("__")[2] == "random_state" and params[name] is None]
     copy.set_params(**dict.fromkeys(seeds, context.seed))
@@ -134,10 +157,8 @@ def _fitted(
     """The model, fitted. Raises TrainingError for what scikit-learn refuses."""
     name = type(model).__name__
     given = {} if weight is None else {_weight_name(model): weight}
-    try:
+    with _theirs(model, "cannot train on this data"):
         model.fit(x, y, **given)
-    except (ValueError, TypeError) as exc:
-        raise TrainingError(f"scikit-learn's {name} cannot train on this data: {exc}") from exc
     classes = {"binary": 2, "multiclass": len(task.classes)}.get(task.kind)
     if classes is not None and len(model.classes_) != classes:
         raise TrainingError(f"the training part has rows of {len(model.classes_)} of the {classes} classes only")
@@ -192,7 +213,7 @@ class FittedSklearn:
     def predict(self, x: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
         """scikit-learn's scores: [n], or [n, k]."""
         seen = self.preparation.apply(x)
-        with _limited(self.threads):
+        with _limited(self.threads), _theirs(self.models[0], "cannot score rows"):
             if self.task.kind in ("binary", "multiclass"):
                 shares = np.asarray(self.models[0].predict_proba(seen), np.float64)
                 return shares[:, 1] if self.task.kind == "binary" else shares

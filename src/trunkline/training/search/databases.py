@@ -7,7 +7,6 @@ import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import optuna
 import sqlalchemy
@@ -69,11 +68,8 @@ def _connected(url: str, **settings: Any) -> RDBStorage:
 
 def driver_url(url: str) -> str:
     """`url` with the driver we bring. Raises ProjectError for what is no address of a database."""
-    scheme, mark, rest = url.partition("://")
-    if not mark:
-        raise ProjectError(
-            "the search's storage is no address of a database", hint="postgresql://USER:PASSWORD@HOST:PORT/DATABASE"
-        )
+    _parsed(url)
+    scheme, _, rest = url.partition("://")
     return f"{_DRIVERS.get(scheme, scheme)}://{rest}"
 
 
@@ -126,9 +122,19 @@ def shown(storage: str | Path) -> str:
     """A storage as it may be shown: an address without user and password."""
     if isinstance(storage, Path):
         return str(storage)
-    parts = urlsplit(storage)
-    host = f"{parts.hostname or ''}{f':{parts.port}' if parts.port else ''}"
-    return f"{parts.scheme}://{host}{parts.path}"
+    url = _parsed(storage)
+    host = (url.host or "").rpartition("@")[2]  # an @ of the password's own
+    return f"{url.drivername}://{host}{f':{url.port}' if url.port else ''}/{url.database or ''}"
+
+
+def _parsed(url: str) -> sqlalchemy.URL:
+    """The parts of an address, as SQLAlchemy finds them. Raises ProjectError, which says nothing of what is in it."""
+    try:
+        return sqlalchemy.make_url(url)
+    except (sqlalchemy.exc.ArgumentError, ValueError):  # the chain is cut: these name it, or what they took for a port
+        raise ProjectError(
+            "the search's storage is no address of a database", hint="postgresql://USER:PASSWORD@HOST:PORT/DATABASE"
+        ) from None
 
 
 @contextlib.contextmanager

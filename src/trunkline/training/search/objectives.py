@@ -5,19 +5,20 @@ from __future__ import annotations
 import math
 import statistics
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from trunkline.errors import TrainingError, TrunklineError
 from trunkline.project.boundary import told
+from trunkline.training.boundary import plain_settings
 from trunkline.training.protocol import Estimator, FitContext, Fitted, Reporter, TrainingData
 from trunkline.training.records import State
 
 if TYPE_CHECKING:
     from trunkline.training.parity import MatrixScorer
 
-__all__ = ["ADVICE", "Ended", "OBJECTIVES", "kept_step", "measure", "said"]
+__all__ = ["ADVICE", "Ended", "OBJECTIVES", "attempted", "kept_step", "measure", "said"]
 
 OBJECTIVES = ("latency_us", "size_kb", "train_seconds")
 """What can be weighed beside the metric. Less is better in all of them."""
@@ -58,6 +59,14 @@ def measure(estimator: Estimator, data: TrainingData, objectives: Sequence[str],
     return Ended("failed", error=said(exc), history=tuple(history))
 
 
+def attempted(trial: Callable[[], Ended]) -> Ended:
+    """How a trial ended; what went wrong before it was measured is its error, in place of its process's death."""
+    try:
+        return trial()
+    except Exception as exc:  # noqa: BLE001  whatever it is
+        return Ended("failed", error=said(exc))
+
+
 def said(exc: Exception) -> str:
     """An error as it is kept with a trial: ours as they are, others with the user's lines of their traceback."""
     return str(exc) if isinstance(exc, TrunklineError) else told(exc)
@@ -82,6 +91,7 @@ def _values(
 ) -> tuple[float, ...]:
     begun = time.perf_counter()
     try:
+        plain_settings(estimator)  # what could not be saved in the end is not fitted
         fitted = estimator.fit(data, context)
         seconds = time.perf_counter() - begun
         value = float(data.metric.of(data.validation.y, fitted.predict(data.validation.x)))

@@ -13,18 +13,18 @@ from pathlib import Path
 from typing import Any
 
 from trunkline.errors import TrainingError
-from trunkline.training.boundary import build_with
+from trunkline.training.boundary import build_with, plain_settings
 from trunkline.training.placement import device_for
 from trunkline.training.protocol import Build, FitContext, Pruned, Reporter, TrainingData
 from trunkline.training.records import SearchResult, TrialRecord
-from trunkline.training.search.objectives import Ended, measure
+from trunkline.training.search.objectives import Ended, attempted, measure
 from trunkline.training.search.studies import best_of, bests_before, front_of, importance_of
 from trunkline.training.search.study import Asked, OpenStudy, Pruner, StudySpec, open_study, records
 from trunkline.training.search.workers import Died, Finished, Reported, Workers, warm
 
 __all__ = [
-    "Asked", "OpenStudy", "SearchResult", "SearchSpec", "StudySpec", "TrialRecord", "begin_study", "open_study",
-    "records", "result_of", "search", "study_spec",
+    "Asked", "OpenStudy", "SearchResult", "SearchSpec", "StudySpec", "TrialRecord", "begin_study", "check",
+    "open_study", "records", "result_of", "search", "study_spec",
 ]  # fmt: skip
 
 _EARLIER = 5  # best trials of earlier studies that a new one begins with, and at most a quarter of its own
@@ -77,7 +77,7 @@ def search(
     `first` that do not fit, where another search uses the study, and where no trial completes. A failed trial is kept
     with its error, and the search goes on; so it does when a worker dies, whose trial is tried once more.
     """
-    build_with(spec.build, spec.first)
+    check(spec)
     forked = spec.jobs > 0 or not isinstance(spec.storage, Path)
     with contextlib.ExitStack() as stack:
         workers = None
@@ -94,6 +94,12 @@ def search(
         else:
             _run_here(study, spec, data, until, heard)
         return result_of(study)
+
+
+def check(spec: SearchSpec) -> None:
+    """Raise TrainingError for parameters `first` that do not fit, and for an estimator that could not be saved."""
+    estimator, _ = build_with(spec.build, spec.first)
+    plain_settings(estimator)
 
 
 def study_spec(spec: SearchSpec, data: TrainingData) -> StudySpec:
@@ -116,7 +122,6 @@ def begin_study(study: OpenStudy, spec: SearchSpec) -> None:
     if not study.fresh:
         return
     _, first = build_with(spec.build, spec.first)
-    study.enqueue(first)
     tried = [first]
     for params in [] if spec.anew else bests_before(study):
         if len(tried) > min(_EARLIER, spec.trials // 4):
@@ -124,8 +129,8 @@ def begin_study(study: OpenStudy, spec: SearchSpec) -> None:
         with contextlib.suppress(TrainingError):  # the function has changed: these no longer fit
             _, fitting = build_with(spec.build, params)
             if fitting not in tried:
-                study.enqueue(fitting, earlier=True)
                 tried.append(fitting)
+    study.begin(first, tried[1:])
 
 
 def result_of(study: OpenStudy) -> SearchResult:
@@ -154,10 +159,10 @@ def _run_here(
 ) -> None:
     while time.monotonic() < until and (asked := study.ask(spec.build)) is not None:
         if asked.estimator is None:
-            heard(_told(asked))
+            _hear(heard, asked.ended)
             continue
         context = spec.context(_reporter(study, asked.number))
-        heard(study.tell(asked.number, measure(asked.estimator, data, spec.objectives, context)))
+        _hear(heard, study.tell(asked.number, measure(asked.estimator, data, spec.objectives, context)))
 
 
 def _reporter(study: OpenStudy, number: int) -> Reporter:
@@ -170,8 +175,11 @@ def _reporter(study: OpenStudy, number: int) -> Reporter:
 
 def _workers(spec: SearchSpec, data: TrainingData) -> Workers:
     def work(params: Mapping[str, Any], report: Reporter) -> Ended:
-        estimator, _ = build_with(spec.build, params)
-        return measure(estimator, data, spec.objectives, spec.context(report))
+        def trial() -> Ended:
+            estimator, _ = build_with(spec.build, params)
+            return measure(estimator, data, spec.objectives, spec.context(report))
+
+        return attempted(trial)
 
     warm(spec.build, spec.first or {})
     return Workers(max(spec.jobs, 1), work)
@@ -198,11 +206,10 @@ def _run_forked(
                     workers.answer(number, stop=study.report(number, step, value))
                 case Finished(number, ended):
                     running -= 1
-                    heard(study.tell(number, ended))
+                    _hear(heard, study.tell(number, ended))
                 case Died(int(number)):
                     running -= 1
-                    if record := study.lose(number):
-                        heard(record)
+                    _hear(heard, study.lose(number))
         study.beat()
 
 
@@ -211,10 +218,11 @@ def _next(study: OpenStudy, build: Build, heard: Callable[[TrialRecord], None]) 
     while (asked := study.ask(build)) is not None:
         if asked.estimator is not None:
             return asked
-        heard(_told(asked))
+        _hear(heard, asked.ended)
     return None
 
 
-def _told(asked: Asked) -> TrialRecord:
-    assert asked.ended is not None
-    return asked.ended
+def _hear(heard: Callable[[TrialRecord], None], record: TrialRecord | None) -> None:
+    """Nothing, where the trial is to be tried again."""
+    if record is not None:
+        heard(record)

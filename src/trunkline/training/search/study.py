@@ -23,6 +23,7 @@ from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from trunkline.errors import TrainingError
+from trunkline.project.config import SEEDS
 from trunkline.training.boundary import build_estimator
 from trunkline.training.protocol import Build, Estimator, Pruned
 from trunkline.training.records import State, TrialRecord
@@ -35,6 +36,7 @@ __all__ = ["Asked", "OpenStudy", "Pruner", "StudySpec", "finished_of", "open_stu
 Pruner = Literal["median", "halving", "none"]
 
 _ERROR, _RETRY_OF, _ESTIMATOR, _CURVE = "error", "retry_of", "estimator", "curve"
+_BEGUN = "begun"
 _STATES: Mapping[TrialState, State] = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned"}
 _DIED_TWICE = "the process died on these parameters, and once more when they were tried again: was there memory enough?"
 
@@ -66,7 +68,7 @@ class StudySpec:
 
 @dataclass(frozen=True)
 class Asked:
-    """A trial to be fitted. Where the model function raised or pruned there is no estimator: it has `ended` already."""
+    """A trial to be fitted. Where the model function raised or pruned there is no estimator: `ended` is its record."""
 
     number: int
     params: Mapping[str, Any]
@@ -78,17 +80,33 @@ class Asked:
 class OpenStudy:
     """A study that this process asks and tells. For one thread.
 
-    `fresh` says that it was made just now; `key` is its own id, which another study of that name does not share.
+    `key` is its own id, which another study of that name does not share.
     """
 
     spec: StudySpec
     study: Study
-    fresh: bool
     key: str
     database: RDBStorage | None = None
     _running: dict[int, Trial] = field(default_factory=dict)
     _beaten: float = 0.0
     _unheard: dict[int, float] = field(default_factory=dict)
+
+    @property
+    def fresh(self) -> bool:
+        """Whether it has not begun: nothing was tried in it, and what it is to begin with is not all queued."""
+        if _BEGUN in self.study.user_attrs:
+            return False
+        return all(trial.state == TrialState.WAITING for trial in self.study.get_trials(deepcopy=False))
+
+    def begin(self, first: Mapping[str, Any], earlier: Sequence[Mapping[str, Any]]) -> None:
+        """Queue what it begins with, once, however many searches begin it at once, and whichever of them is killed."""
+        with databases.turn(self.study, self.database):
+            if not self.fresh:
+                return
+            self.study.enqueue_trial(dict(first), skip_if_exists=True)
+            for params in earlier:
+                self.study.enqueue_trial(dict(params), user_attrs={"earlier": True}, skip_if_exists=True)
+            self.study.set_user_attr(_BEGUN, True)
 
     def enqueue(self, params: Mapping[str, Any], **attributes: Any) -> None:
         """Have `params` tried before anything the sampler would draw; those left out are drawn."""
@@ -123,19 +141,26 @@ class OpenStudy:
         if not self.spec.prunes or not math.isfinite(value):
             return False
         trial = self._running[number]
-        trial.report(value, step)
+        try:
+            trial.report(value, step)
+        except optuna.exceptions.UpdateFinishedTrialError:
+            return True  # another search has it tried again: see `tell`
         return bool(trial.should_prune())  # NumPy has bools of its own
 
-    def tell(self, number: int, ended: Ended) -> TrialRecord:
-        """Keep how a trial ended; its record."""
-        trial = self._running.pop(number)
+    def tell(self, number: int, ended: Ended) -> TrialRecord | None:
+        """Keep how a trial ended; its record. None where another search took it for dead, and has it tried again."""
+        with _unless_taken():
+            return self._tell(self._running.pop(number), ended)
+        return None
+
+    def _tell(self, trial: Trial, ended: Ended) -> TrialRecord:
         if ended.error is not None:
             trial.set_user_attr(_ERROR, ended.error)
         if not self.spec.prunes and ended.history:
             trial.set_user_attr(_CURVE, [list(point) for point in ended.history])
         state = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED}.get(ended.state, TrialState.FAIL)
         values = list(ended.values) if ended.state == "complete" else None
-        return record_of(self.study.tell(trial, values, state=state))
+        return record_of(_told(self.study, trial, state, values))
 
     def lose(self, number: int) -> TrialRecord | None:
         """The process of a running trial died: it is tried again once. Its record if it was tried again already."""
@@ -158,11 +183,11 @@ class OpenStudy:
         now = time.monotonic()
         if self.database is None or not (at_once or now - self._beaten > databases.HEARTBEAT_SECONDS):
             return
+        for trial in self._running.values():  # first: this machine may have slept, and its trials are no others' yet
+            self.database.record_heartbeat(trial._trial_id)
         if now - self._beaten > databases.HEARTBEAT_SECONDS:
             self._beaten = now
             databases.fail_stale(self.study, self.database, self._unheard, now)
-        for trial in self._running.values():
-            self.database.record_heartbeat(trial._trial_id)
 
     def revive(self) -> None:
         """Try again what processes that died left unfinished, each such trial once more. For whoever holds it alone."""
@@ -182,8 +207,8 @@ class OpenStudy:
         return len(_finished(trials)) + running < self.spec.trials
 
     def _release(self, trial: Trial) -> None:
-        self.study.tell(trial, state=TrialState.FAIL)
-        _retry(self.study, self.study.get_trials(deepcopy=False)[trial.number])
+        with _unless_taken():
+            _retry(self.study, _told(self.study, trial, TrialState.FAIL))
 
 
 @contextlib.contextmanager
@@ -249,17 +274,12 @@ def _storage(storage: str | Path) -> BaseStorage:
 
 
 def _open(spec: StudySpec, storage: BaseStorage) -> OpenStudy:
-    fresh = spec.name not in optuna.get_all_study_names(storage)
     directions = [StudyDirection.MAXIMIZE if up else StudyDirection.MINIMIZE for up in spec.higher_is_better]
     study = optuna.create_study(
         storage=storage, study_name=spec.name, load_if_exists=True, directions=directions, pruner=_pruner(spec)
     )
-    # what it was made with, should it have been there: two searches may make it at the same moment
-    attributes = study.user_attrs
-    if "key" not in attributes:
-        attributes = {"key": uuid.uuid4().hex, "objectives": list(spec.objectives), "model": spec.model}
-        for name, value in attributes.items():
-            study.set_user_attr(name, value)
+    database = storage if isinstance(storage, RDBStorage) else None
+    attributes = _attributes(spec, study, database)
     if study.directions != directions or attributes["objectives"] != list(spec.objectives):
         raise TrainingError(
             f"the study {spec.name!r} weighs {', '.join(attributes['objectives'])}, not {', '.join(spec.objectives)}",
@@ -267,10 +287,20 @@ def _open(spec: StudySpec, storage: BaseStorage) -> OpenStudy:
             hint="give the search a study of its own: another name, or another storage",
         )
     # A resumed search must not draw again what it drew before, hence the seed moves on with the trials.
-    seed = spec.seed + len(study.get_trials(deepcopy=False))
+    seed = (spec.seed + len(study.get_trials(deepcopy=False))) % SEEDS
     shared = spec.parallel > 1 or not isinstance(spec.storage, Path)
     study.sampler = optuna.samplers.TPESampler(seed=seed, multivariate=True, group=True, constant_liar=shared)
-    return OpenStudy(spec, study, fresh, attributes["key"], storage if isinstance(storage, RDBStorage) else None)
+    return OpenStudy(spec, study, attributes["key"], database)
+
+
+def _attributes(spec: StudySpec, study: Study, database: RDBStorage | None) -> dict[str, Any]:
+    """What it was made with. Two searches may make it at the same moment, or one may have been killed in doing so."""
+    with databases.turn(study, database):
+        found = study.user_attrs
+        made = {"objectives": list(spec.objectives), "model": spec.model, "key": uuid.uuid4().hex}
+        for name in made.keys() - found.keys():
+            study.set_user_attr(name, made[name])
+        return {**made, **found}
 
 
 def _pruner(spec: StudySpec) -> optuna.pruners.BasePruner:
@@ -288,6 +318,20 @@ def finished_of(study: Study) -> list[FrozenTrial]:
 
 def _finished(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
     return [trial for trial in trials if trial.state in _STATES or _ERROR in trial.user_attrs]
+
+
+def _told(study: Study, trial: Trial, state: TrialState, values: Sequence[float] | None = None) -> FrozenTrial:
+    """The trial with its end. Raises UpdateFinishedTrialError where it has one."""
+    if study._storage.get_trial(trial._trial_id).state.is_finished():
+        raise optuna.exceptions.UpdateFinishedTrialError
+    return study.tell(trial, values, state=state)
+
+
+@contextlib.contextmanager
+def _unless_taken() -> Iterator[None]:
+    """Leave off where another search has ended the trial: it took it for dead, and what it becomes is its business."""
+    with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError):
+        yield
 
 
 def _retry(study: Study, trial: FrozenTrial) -> None:

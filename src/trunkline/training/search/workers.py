@@ -39,7 +39,6 @@ _MOST_WARMED = 32
 _WARM = {
     "lightgbm": "trunkline.training.trees.lightgbm:__name__",
     "mlp": "trunkline.training.networks.warm:warm",
-    "sklearn": "sklearn.ensemble:__name__",
     "tabm": "trunkline.training.networks.warm:warm",
     "torch": "trunkline.training.networks.warm:warm",
     "xgboost": "trunkline.training.trees.xgboost:__name__",

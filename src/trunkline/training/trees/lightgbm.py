@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import lightgbm as lgb
 import numpy as np
 
-from trunkline.errors import TrainingError
+from trunkline.errors import TrainingError, TransientError
 from trunkline.models.task import Task
 from trunkline.training.protocol import FitContext, Peers, TrainingData
 from trunkline.training.settings import sound
@@ -55,6 +55,8 @@ def fit_lightgbm(estimator: LightGBM, data: TrainingData, context: FitContext) -
         best = boost(grown, data, context, rounds=estimator.rounds, patience=estimator.early_stopping)
         texts = grown.texts(best)
     except lgb.basic.LightGBMError as exc:
+        if context.peers is not None:  # it says no more than that: perhaps a peer is gone, and all can begin again
+            raise TransientError(f"LightGBM with {context.peers.world} processes: {exc}") from exc
         raise TrainingError(f"LightGBM cannot train on this data: {exc}") from exc
     boosters = tuple(lgb.Booster(model_str=_round_thresholds(text)) for text in texts)
     return FittedLightGBM(boosters, recoding, data.task, data.train.x.shape[1], context.threads)

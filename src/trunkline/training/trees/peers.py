@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from trunkline.errors import TrainingError
+from trunkline.errors import TransientError
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -32,7 +32,7 @@ def total(values: Sequence[npt.NDArray[np.float64]], peers: Peers | None) -> lis
     """The arrays, each the sum of those of all peers, added in the order of their ranks; without peers, as they are.
 
     All peers bring as many arrays of the same shapes. `peers.settings` holds `machines`, "host:port,host:port,…" by
-    rank. Raises TrainingError for peers that do not come within two minutes.
+    rank. Raises TransientError for peers that do not come within two minutes, or go.
     """
     if peers is None or peers.world == 1 or not values:
         return [np.asarray(array, np.float64) for array in values]
@@ -41,7 +41,7 @@ def total(values: Sequence[npt.NDArray[np.float64]], peers: Peers | None) -> lis
     try:
         found = _gather(flat, peers, int(port)) if peers.rank == 0 else _send(flat, peers, host, int(port))
     except OSError as exc:
-        raise TrainingError(f"the {peers.world} processes of the training did not find each other: {exc}") from exc
+        raise TransientError(f"the {peers.world} processes of the training lost each other: {exc}") from exc
     ends = np.cumsum([np.size(array) for array in values])[:-1]
     return [part.reshape(np.shape(array)) for part, array in zip(np.split(found, ends), values, strict=True)]
 

@@ -40,6 +40,7 @@ class LightGBM:
     calibrate: Literal["sigmoid", "isotonic", "temperature"] | None = None
 
     name: ClassVar[str] = "lightgbm"
+    takes_peers: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         whole(self, "leaves", at_least=2)
@@ -93,6 +94,7 @@ class XGBoost:
     calibrate: Literal["sigmoid", "isotonic", "temperature"] | None = None
 
     name: ClassVar[str] = "xgboost"
+    takes_peers: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         for field in ("depth", "rounds", "early_stopping"):

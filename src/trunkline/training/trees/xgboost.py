@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xgboost as xgb
 
-from trunkline.errors import TrainingError
+from trunkline.errors import TrainingError, TransientError
 from trunkline.models.task import Task
 from trunkline.training.protocol import FitContext, Peers, TrainingData
 from trunkline.training.settings import sound
@@ -60,7 +60,7 @@ def fit_xgboost(estimator: XGBoost, data: TrainingData, context: FitContext) -> 
             f"XGBoost cannot learn a {data.task.kind} task", hint="trunkline.estimators.Torch takes a target of lists"
         )
     sound(data)
-    with _peers(context.peers), _refusals():
+    with _peers(context.peers), _refusals(context.peers):
         recoding = Recoding.fit(data, _add if context.peers is not None else list)
         grown = _Grown(estimator, data, recoding, context)
         best = boost(grown, data, context, rounds=estimator.rounds, patience=estimator.early_stopping)
@@ -197,11 +197,14 @@ def _add(values: Sequence[npt.NDArray[np.float64]]) -> list[npt.NDArray[np.float
 
 
 @contextmanager
-def _refusals() -> Iterator[None]:
-    """XGBoost's own errors, without the places in its source."""
+def _refusals(peers: Peers | None) -> Iterator[None]:
+    """XGBoost's own errors, without the places in its source. With peers, one of them may be gone: TransientError."""
     try:
         yield
     except xgb.core.XGBoostError as exc:
+        if peers is not None:
+            lines = [line.strip(" -") for line in str(exc).partition("Stack trace")[0].splitlines()]
+            raise TransientError(f"XGBoost with {peers.world} processes: {[*filter(None, lines)][-1]}") from exc
         said = re.sub(r"^\[[^]]*\] \S+:\d+: (Check failed: [^:]*: )?", "", str(exc).splitlines()[0])
         raise TrainingError(f"XGBoost cannot train on this data: {said}") from exc
 
