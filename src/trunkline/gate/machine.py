@@ -25,9 +25,17 @@ _LEAST_SHARE = 0.002
 def tree(pid: int) -> list[int]:
     """The process and all below it; empty if it has ended, or on a system without /proc."""
     found = [pid] if Path(f"/proc/{pid}").is_dir() else []
-    for file in Path(f"/proc/{pid}/task").glob("*/children"):
+    for file in _of_threads(pid, "children"):
         with contextlib.suppress(OSError):
             found += [member for child in file.read_text().split() for member in tree(int(child))]
+    return found
+
+
+def _of_threads(pid: int, name: str) -> list[Path]:
+    """The file `name` of each thread of a process; none if it has ended."""
+    found: list[Path] = []
+    with contextlib.suppress(OSError):
+        found.extend(Path(f"/proc/{pid}/task").glob(f"*/{name}"))
     return found
 
 
@@ -76,7 +84,7 @@ def waited_at_start(pid: int) -> float:
 
 def _schedstat(pid: int) -> Iterator[tuple[Path, list[int]]]:
     for member in tree(pid):
-        for file in Path(f"/proc/{member}/task").glob("*/schedstat"):
+        for file in _of_threads(member, "schedstat"):
             with contextlib.suppress(OSError):
                 yield file, [int(number) for number in file.read_text().split()]
 

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from tests.fivetran.environment import CONNECTORS, PYTHON
+from tests.processes import alive
 from tests.unit.ingest.streaming import World
 from trunkline.errors import ProjectError, SourceError
 from trunkline.ingest import fivetran_host
@@ -78,11 +79,7 @@ def _failed(world: World) -> str:
 def _gone(pid: int) -> bool:
     """Whether a process is no more, soon."""
     for _ in range(100):
-        try:
-            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-        except FileNotFoundError:
-            return True
-        if state == "Z":
+        if not alive(pid):
             return True
         time.sleep(0.05)
     return False

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.processes import alive
 from trunkline.errors import ProjectError, TrainingError
 from trunkline.project.apart import run_apart
 from trunkline.project.hidden import hidden_paths, open_environ
@@ -115,16 +116,9 @@ except KeyboardInterrupt:
         parent.send_signal(number)
         parent.wait(20)
     until = time.monotonic() + 10
-    while _runs(child):
+    while alive(child):
         assert time.monotonic() < until, "the child outlived its parent"
         time.sleep(0.02)
-
-
-def _runs(process: int) -> bool:
-    try:
-        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
 
 
 def test_what_is_hidden(root: Path) -> None:

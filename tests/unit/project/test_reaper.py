@@ -7,7 +7,8 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
+
+from tests.processes import alive
 
 _FIRST = """
 import subprocess, sys, time
@@ -19,13 +20,6 @@ time.sleep(600)
 """
 
 
-def _alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
-
-
 def test_a_child_in_a_group_of_its_own_ends_with_the_session() -> None:
     with subprocess.Popen([sys.executable, "-c", _FIRST], stdout=subprocess.PIPE, text=True) as first:
         assert first.stdout is not None
@@ -34,6 +28,6 @@ def test_a_child_in_a_group_of_its_own_ends_with_the_session() -> None:
         assert os.getsid(child) == first.pid
         first.send_signal(signal.SIGKILL)
     until = time.monotonic() + 20
-    while _alive(child):
+    while alive(child):
         assert time.monotonic() < until
         time.sleep(0.02)

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from tests.processes import alive
 from tests.unit.serving.client import Client
 from tests.unit.serving.conftest import ROW, SIGNATURE, make_bundle
 from trunkline.errors import EngineError
@@ -38,13 +39,6 @@ def logged(spool: Path) -> list[str]:
 
     drain(spool, load)
     return ids
-
-
-def alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
 
 
 def wait_until(condition: Callable[[], bool], seconds: float = 10.0) -> bool:

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from tests.processes import alive
 from tests.unit.training.fakes import Fake, FittedFake
 from trunkline.errors import TrainingError
 from trunkline.estimators import MLP, LightGBM
@@ -55,14 +56,6 @@ def deadly(marks: Path, *, always: bool = False) -> Callable[[Any], Fake]:
 def spec(tmp_path: Path) -> SearchSpec:
     """Twelve trials, two at once."""
     return SearchSpec(quiet, "delay", tmp_path / "delay.journal", trials=12, seed=5, jobs=2)
-
-
-def alive(pid: int) -> bool:
-    """Whether a process is there and no zombie."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
 
 
 def wait_for(met: Callable[[], bool], seconds: float = 60.0) -> bool:
