@@ -217,9 +217,10 @@ class Latency:
     `own` has p50, p95 and p99 in milliseconds of requests that others surely took nothing from; on a busy machine, of
     all, without waiting for a CPU that is more than usual.
     `single_ms` has p50, p95 and p99 of requests that were sent one at a time, servers in turn, without that time too,
-    and `single` the same with limits; rules judge by `own` on a calm machine and by `single` on a busy one. `stalls_ms`
-    are those of them that took as long as ten gaps of the schedule, the longest first, of `single_seconds` in all.
-    `slower` is how many times the champion's those of the candidate are, by short blocks; empty for the champion.
+    and `single` the same with limits; rules judge by `own` on a calm machine and by `single` on a busy one. `slower` is
+    how many times the champion's those of the candidate are, by short blocks; empty for the champion. `stalls_ms` are
+    single requests, and the slowest ones of blocks on a schedule, that took as long as ten gaps of the schedule: the
+    longest first, without what others took, in `watched_seconds` in which one would have been seen.
 
     `requests_per_second` is the median round's throughput over `connections`, each asking again as soon as it is
     answered, and `throughput` its limits, the higher one as if others had taken no CPU. On a busy machine the lower one
@@ -244,7 +245,7 @@ class Latency:
     single: Mapping[str, Own] = field(default_factory=dict)
     single_requests: int = 0
     stalls_ms: tuple[float, ...] = ()
-    single_seconds: float = 0.0
+    watched_seconds: float = 0.0
     slower: Mapping[str, Own] = field(default_factory=dict)
     throughput: Own | None = None
     cold_start_s: float | None = None

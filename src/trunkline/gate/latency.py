@@ -39,7 +39,7 @@ _TURNS_SECONDS, _OPEN_SECONDS, _CLOSED_SECONDS = 0.2, 0.12, 0.05
 _BUSY_TURNS = 4
 """How much longer single requests may take in a round where others kept the machine busy in the last one."""
 _STALL = 10
-"""A single request that lasts as long as so many gaps of the schedule is a stall: so many would have waited with it."""
+"""A request that lasts as long as so many gaps of the schedule is a stall: so many others would have waited with it."""
 _LEAST, _MOST = 10, 100
 """Single requests of a round to each server."""
 _MOST_STALLS = 1000
@@ -292,8 +292,8 @@ class _Phase:
             single_ms={name: quantile(single, share) for name, share in QUANTILES},
             single={name: limits(own_times(seen.single), share) for name, share in QUANTILES},
             single_requests=len(single),
-            stalls_ms=tuple(sorted(single[single > _STALL * 1e3 / self._rate].tolist(), reverse=True)[:_MOST_STALLS]),
-            single_seconds=float(single.sum()) / 1e3,
+            stalls_ms=self._stalls(seen),
+            watched_seconds=self._watched(seen),
             slower=self._slower() if candidate and len(self._servers) > 1 else {},
             throughput=rates,
             cold_start_s=target.cold_start,
@@ -305,6 +305,17 @@ class _Phase:
             rounds=len(self._cores),
             seconds=self._seconds,
         )
+
+    def _stalls(self, seen: _Seen) -> tuple[float, ...]:
+        """Of requests on a schedule, which wait together, the slowest of each block."""
+        single = np.concatenate(own_times(seen.single)).tolist()
+        times = [*single, *(float(block.max()) for block in own_times(seen.open))]
+        return tuple(sorted((time for time in times if time > _STALL * 1e3 / self._rate), reverse=True)[:_MOST_STALLS])
+
+    def _watched(self, seen: _Seen) -> float:
+        """For how long one would have seen a stall: the time of single requests, and that of the schedule."""
+        single = float(np.concatenate(own_times(seen.single)).sum()) / 1e3
+        return single + sum(map(len, own_times(seen.open))) / self._rate
 
     @property
     def _shared(self) -> bool:

@@ -5,8 +5,8 @@ what was measured is within the bound, *fail* if the near limit is beyond it, el
 
 - `latency.p50_ms`, `.p95_ms`, `.p99_ms`: of requests on a schedule, counted from when each was due, and undisturbed by
   others. Where others keep the machine busy, no schedule can be kept, and what counts is single requests, without the
-  time they waited for a CPU. A server that stood still while it was asked one at a time does not pass if those who
-  would have come meanwhile, and waited longer than the bound, would have been too many.
+  time they waited for a CPU. A server that stood still does not pass if those who would have come meanwhile, at any
+  moment, and waited longer than the bound, would have been too many.
 - `latency.may_slow`: how many times the champion's latency the candidate's is, one request at a time; of p50, or of
   what it names. Passes if there is no champion.
 - `latency.throughput_at_least`: passes by what was seen; fails only if it would be too little without others too.
@@ -78,15 +78,15 @@ def _quantiles(rule: LatencyRule, found: Latency | None) -> Iterator[RuleResult]
 
 
 def _unless_it_stood_still(result: RuleResult, name: str, found: Latency) -> RuleResult:
-    """Single requests that took very long, by the time they took: as many as would have come in it."""
+    """Stalls by the time they took: as many as would have come in it."""
     assert result.bound is not None
     beyond = sum(max(stall - result.bound, 0.0) for stall in found.stalls_ms) / 1e3
     may_be_late = 1 - int(name.removeprefix("p")) / 100
-    if result.status != "pass" or beyond <= may_be_late * found.single_seconds:
+    if result.status != "pass" or beyond <= may_be_late * found.watched_seconds:
         return result
     why = (
-        f"{result.why}; but asked one at a time it stood still for up to {found.stalls_ms[0]:,.0f} ms: who comes at "
-        f"any moment waits longer than {result.bound:g} ms with a probability of {beyond / found.single_seconds:.1%}"
+        f"{result.why}; but it stood still for up to {found.stalls_ms[0]:,.0f} ms: who comes at any moment waits "
+        f"longer than {result.bound:g} ms with a probability of {beyond / found.watched_seconds:.1%}"
     )
     return replace(result, status="undecided", why=why)
 

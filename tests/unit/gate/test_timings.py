@@ -159,7 +159,7 @@ FOUND = Latency(
 )
 BUSY = replace(FOUND, others_cores=2.0)
 
-STILL = replace(FOUND, stalls_ms=(400.0, 200.0), single_seconds=10.0)  # 0.6 s of 10 s
+STILL = replace(FOUND, stalls_ms=(400.0, 200.0), watched_seconds=10.0)  # 0.6 s of 10 s
 
 CASES: list[tuple[dict[str, Any], Latency, str, str]] = [
     # rule, what was found, status, words of the reason
