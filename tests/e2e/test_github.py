@@ -8,7 +8,6 @@ import json
 import os
 import shutil
 import sqlite3
-import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +25,7 @@ from tests.e2e.github_server import (
     serve,
     workflow_run_event,
 )
+from tests.git import git
 from trunkline.errors import EngineError, ProjectError, UserError
 from trunkline.orchestration.commenting import comment
 from trunkline.orchestration.events import gate_run
@@ -37,13 +37,6 @@ from trunkline.orchestration.workflow_env import variables
 # As git allows it: commands, quotes, an expression of GitHub's, Markdown and HTML.
 BRANCH = "x\";touch${IFS}pwned;echo'$(touch${IFS}pwned)`touch${IFS}pwned`${{github.token}}<img/src=x>@everyone"
 TEAM = "team/shop"
-
-
-def git(root: Path, *arguments: str) -> str:
-    """What git prints."""
-    done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == 0, f"git {arguments}: {done.stderr}"
-    return done.stdout.strip()
 
 
 def committed(root: Path) -> None:

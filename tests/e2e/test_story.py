@@ -21,7 +21,8 @@ from tests.contract import servers
 from tests.contract.tracking import Tracking, tracking
 from tests.e2e.conftest import Outcome, Project
 from tests.e2e.github_server import Done, FakeGitHub, Runner, pull_request_event, serve, workflow_run_event
-from tests.e2e.test_github import committed, git
+from tests.e2e.test_github import committed
+from tests.git import git
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -113,7 +113,10 @@ def test_a_pickle_beside_the_model_is_refused(bundle: Bundle, spark: bytes) -> N
         Bundle.open(bundle.path)
 
 
-@pytest.mark.parametrize("wrap", [lambda spark: spark, torch_archive], ids=["pickle", "torch"])
+WRAPPED = pytest.mark.parametrize("wrap", [lambda spark: spark, torch_archive], ids=["pickle", "torch"])
+
+
+@WRAPPED
 def test_a_pickle_in_the_place_of_the_model_is_refused(
     bundle: Bundle, spark: bytes, wrap: Callable[[bytes], bytes]
 ) -> None:
@@ -122,7 +125,7 @@ def test_a_pickle_in_the_place_of_the_model_is_refused(
         Bundle.open(bundle.path)
 
 
-@pytest.mark.parametrize("wrap", [lambda spark: spark, torch_archive], ids=["pickle", "torch"])
+@WRAPPED
 def test_a_pickle_in_the_place_of_weights_is_refused(
     tmp_path: Path, spark: bytes, wrap: Callable[[bytes], bytes]
 ) -> None:

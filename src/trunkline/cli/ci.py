@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from trunkline.orchestration.changes import Change, Judged
     from trunkline.orchestration.gating import Gated
 
-_LONGEST_ERROR = 1000
 _EPILOG = "Examples: trunkline ci github · trunkline ci check · trunkline ci gate --base origin/main"
 
 
@@ -165,6 +164,7 @@ def _judge(
 def _tell(show: Show, one: Judged, gated: Gated | None, root: Path) -> None:
     from trunkline.cli import gate_shown
     from trunkline.gate.markdown import code
+    from trunkline.orchestration.judged_index import LONGEST_ERROR
 
     deployment = one.change.deployment
     was = one.change.before or "nothing"
@@ -179,14 +179,13 @@ def _tell(show: Show, one: Judged, gated: Gated | None, root: Path) -> None:
         gate_shown.told_to_job(show, gated, deployment, root, os.environ)
     if one.error:
         show.line(f"  {'' if gated else 'not judged: '}{one.error.what}", fg="red")
-        if path := os.environ.get("GITHUB_STEP_SUMMARY"):
-            why = code(one.error.what, _LONGEST_ERROR)
-            gate_shown.append(path, f"The gate on {code(deployment.name)} ended with an error: {why}\n\n")
+        why = code(one.error.what, LONGEST_ERROR)
+        gate_shown.summarize(f"The gate on {code(deployment.name)} ended with an error: {why}\n", os.environ)
 
 
 def _not_judged(show: Show) -> None:
     """What a pull request from a fork is told: its workflow has no secrets, so there is nothing to judge with."""
-    from trunkline.cli.gate_shown import append
+    from trunkline.cli.gate_shown import summarize
     from trunkline.orchestration.events import NO_SECRETS
 
     lines = ("Not judged.", *NO_SECRETS)
@@ -194,8 +193,7 @@ def _not_judged(show: Show) -> None:
         show.line(line)
     if os.environ.get("GITHUB_ACTIONS") == "true":
         show.line("::error title=gate::not judged: a fork's pull request has no secrets (docs/ci.md)")
-    if path := os.environ.get("GITHUB_STEP_SUMMARY"):
-        append(path, "\n".join(lines) + "\n")
+    summarize("\n".join(lines), os.environ)
     show.result({"judged": [], "passed": False, "fork": True})
 
 

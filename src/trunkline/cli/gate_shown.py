@@ -150,9 +150,8 @@ def passed_before(show: Show, row: Row, files: Sequence[Path], environ: Mapping[
     against = f"against {row.champion}" if row.champion else "with no champion to beat"
     show.line(f"  {click.style('passed', fg='green')} {against} on {decided}: the same bundle by the same rules")
     show.line("  not looked at again (`--again` does)", dim=True)
-    report = next((file for file in files if file.name == "report.md"), None)
-    if report and (summary := environ.get("GITHUB_STEP_SUMMARY")):
-        append(summary, report.read_text("utf-8") + "\n")
+    for report in (file for file in files if file.name == "report.md"):
+        summarize(report.read_text("utf-8"), environ)
 
 
 def sparkline(values: Sequence[float]) -> str:
@@ -167,18 +166,22 @@ def sparkline(values: Sequence[float]) -> str:
 
 def told_to_job(show: Show, gated: Gated, spec: Deployment, root: Path, environ: Mapping[str, str]) -> None:
     """Tell the job of GitHub Actions that we run in, if we do: its summary, its outputs, a note at the file's line."""
-    if summary := environ.get("GITHUB_STEP_SUMMARY"):
-        append(summary, gated.result.markdown.read_text("utf-8") + "\n")
+    summarize(gated.result.markdown.read_text("utf-8"), environ)
     if outputs := environ.get("GITHUB_OUTPUT"):
         files = {"report": gated.result.markdown, "html": gated.result.html, "json": gated.result.json}
         told = {"passed": str(gated.result.passed).lower(), **{name: str(file) for name, file in files.items()}}
-        append(outputs, "".join(f"{name}={value}\n" for name, value in told.items() if "\n" not in value))
+        _append(outputs, "".join(f"{name}={value}\n" for name, value in told.items() if "\n" not in value))
     if environ.get("GITHUB_ACTIONS") == "true":
         show.line(_annotation(gated, spec, Path(environ.get("GITHUB_WORKSPACE") or root)))
 
 
-def append(path: str, text: str) -> None:
-    """Add to a file of the job's, as its summary."""
+def summarize(text: str, environ: Mapping[str, str]) -> None:
+    """Add Markdown to the summary of the job of GitHub Actions that we run in, if we do."""
+    if path := environ.get("GITHUB_STEP_SUMMARY"):
+        _append(path, text + "\n")
+
+
+def _append(path: str, text: str) -> None:
     with open(path, "a", encoding="utf-8") as file:
         file.write(text)
 

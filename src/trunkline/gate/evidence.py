@@ -12,9 +12,16 @@ from trunkline.models.task import TaskKind
 
 __all__ = [
     "Calibration", "CalibrationBin", "CounterExample", "Curve", "Estimate", "Evidence", "Latency", "Leakage", "Loss",
-    "Memory", "MetricEvidence", "Own", "Parity", "Provenance", "Quality", "Sign", "SliceEvidence", "SliceTest", "WAYS",
-    "Way",
+    "MEBIBYTE", "Memory", "MetricEvidence", "NOTHING_LOST", "ONE_SIDED", "Own", "Parity", "Provenance", "Quality",
+    "Sign", "SliceEvidence", "SliceTest", "TWO_SIDED", "WAYS", "Way",
 ]  # fmt: skip
+
+TWO_SIDED = 0.025
+"""What is left out at each end of a two-sided interval."""
+ONE_SIDED = 0.05
+"""What a one-sided limit leaves out."""
+MEBIBYTE = 1.048576
+"""In 10^6 bytes, in which sizes are told."""
 
 Way = Literal["http", "warehouse"]
 """How a score came about, other than offline."""
@@ -51,6 +58,10 @@ class Loss:
     at_most: float
     unseen: float = 0.0
     counts: tuple[int, int, int, int] | None = None
+
+
+NOTHING_LOST = Loss(0.0, 0.0, 0.0, 0.0, 0.0)
+"""Of two models that gave the same scores."""
 
 
 @dataclass(frozen=True)

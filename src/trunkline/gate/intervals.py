@@ -26,18 +26,13 @@ from math import cbrt, hypot, inf, log, sqrt
 import numpy as np
 import numpy.typing as npt
 
-from trunkline.gate.evidence import Estimate, Loss
+from trunkline.gate.evidence import NOTHING_LOST, ONE_SIDED, TWO_SIDED, Estimate, Loss
 from trunkline.gate.policy import Goal
 
-__all__ = ["Floats", "Ints", "Measured", "ONE_SIDED", "Spread", "TWO_SIDED", "Unseen", "agree"]
+__all__ = ["Floats", "Ints", "Measured", "Spread", "Unseen", "agree"]
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
-
-TWO_SIDED = 0.025
-"""What is left out at each end of a two-sided interval."""
-ONE_SIDED = 0.05
-"""What a one-sided limit leaves out."""
 
 _LESS = 5
 _AGREE = 1e-12
@@ -168,7 +163,7 @@ class Measured:
     def loss(self, champion: Measured, goal: Goal, *, same: bool = False) -> Loss:
         """What this model loses against `champion`. `same`: both gave the same scores, so there is nothing to lose."""
         if same:
-            return Loss(0.0, 0.0, 0.0, 0.0, 0.0)
+            return NOTHING_LOST
         value, spread = self.lost(champion, goal)
         marks = None if self.marks is None or champion.marks is None else champion.marks - self.marks
         unseen = self._unseen(spread, marks)

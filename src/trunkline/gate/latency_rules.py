@@ -23,7 +23,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from trunkline.gate.evidence import Latency, Own
+from trunkline.gate.evidence import MEBIBYTE, Latency, Own
 from trunkline.gate.policy import LatencyRule
 from trunkline.gate.rule import RuleResult
 from trunkline.project.deploy import MaySlow
@@ -39,7 +39,6 @@ _BUSY_RATIO_MARGIN = 1.0
 of 20 starts of the same pair beside ten other busy processes one was 2.3 times slower."""
 BUSY_CORES = 0.2
 """From so many cores on that others keep busy, waiting for a CPU is counted as their doing."""
-_MEBIBYTE = 1.048576
 
 
 def settled(rule: LatencyRule, found: Latency, champion: Latency | None) -> bool:
@@ -198,6 +197,6 @@ def _memory(bound: float, found: Latency | None) -> RuleResult:
     path = "latency.memory_mb"
     if found is None or found.memory is None:
         return RuleResult(path, None, bound, "undecided", "the memory of the server was not measured")
-    peak, steady = found.memory.peak_mb * _MEBIBYTE, found.memory.steady_mb * _MEBIBYTE
+    peak, steady = found.memory.peak_mb * MEBIBYTE, found.memory.steady_mb * MEBIBYTE
     why = f"{peak:,.0f} MB at most under load, {steady:,.0f} MB at its end, in {found.memory.processes} processes"
     return RuleResult(path, peak, bound, "pass" if peak <= bound else "fail", why)

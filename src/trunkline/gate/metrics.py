@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from trunkline.gate.evidence import Estimate, Loss
-from trunkline.gate.intervals import ONE_SIDED, TWO_SIDED, Floats, Ints, Measured, agree
+from trunkline.gate.evidence import NOTHING_LOST, ONE_SIDED, TWO_SIDED, Estimate, Loss
+from trunkline.gate.intervals import Floats, Ints, Measured, agree
 from trunkline.gate.policy import Goal, goodness
 from trunkline.models.measures import midranks
 
@@ -121,7 +121,7 @@ class Bootstrap:
     def loss(self, goal: Goal, *, same: bool = False) -> Loss:
         """What model 0 loses against model 1. `same`: both gave the same scores, so there is nothing to lose."""
         if same:
-            return Loss(0.0, 0.0, 0.0, 0.0, 0.0)
+            return NOTHING_LOST
         value, resampled = goodness(goal, self.value), goodness(goal, self.resampled)
         lost, drawn = float(value[1] - value[0]), resampled[:, 1] - resampled[:, 0]
         if agree(drawn):

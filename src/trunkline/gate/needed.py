@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from math import sqrt
 
-from trunkline.gate.evidence import Loss
+from trunkline.gate.evidence import ONE_SIDED, Loss
 from trunkline.gate.policy import Goal
 from trunkline.gate.shares import share_limits
 
 __all__ = ["rows_needed"]
 
-_TAIL = 0.05  # what the limits of a rule leave out
 _DOUBLINGS, _HALVINGS = 50, 40
 
 
@@ -33,7 +32,7 @@ def _of_shares(loss: Loss, bound: float, rows: int, goal: Goal) -> float | None:
 
     def decides(times: float) -> bool:
         both, one, other, neither = (count * times for count in counts)
-        least, most = share_limits((both, one, other, neither), goal, _TAIL)
+        least, most = share_limits((both, one, other, neither), goal, ONE_SIDED)
         return most <= bound if loss.value < bound else least > bound
 
     high = next((2.0**power for power in range(_DOUBLINGS) if decides(2.0**power)), None)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from math import floor, isfinite, log10
 
-__all__ = ["of_rule", "shown", "signed"]
+from trunkline.gate.evidence import Estimate, Loss
+
+__all__ = ["estimated", "lost", "of_rule", "shown", "signed"]
 
 
 def shown(value: float, scale: float | None = None) -> str:
@@ -24,6 +26,20 @@ def signed(value: float, scale: float = 1.0) -> str:
         return "–"
     decimals = _decimals(scale)
     return f"{round(value, decimals) + 0.0:+.{decimals}f}"
+
+
+def estimated(found: Estimate | None) -> str:
+    """A number and its interval."""
+    if found is None:
+        return "–"
+    return f"{shown(found.value)} ({shown(found.low, found.value)} to {shown(found.high, found.value)})"
+
+
+def lost(found: Loss | None, size: float) -> str:
+    """A loss and its interval, of a metric of that size."""
+    if found is None:
+        return "–"
+    return f"{signed(found.value, size)} ({signed(found.low, size)} to {signed(found.high, size)})"
 
 
 def of_rule(rule: str, value: float | None, bound: float | None) -> str:

@@ -17,7 +17,7 @@ from trunkline.project.files import check_content
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["MOST_ROWS", "OpenPart", "columns", "probe_rows", "seen"]
+__all__ = ["MOST_ROWS", "OpenPart", "probe_rows", "schema_of", "seen"]
 
 MOST_ROWS = 2_000
 _MOST_BYTES = 64 << 20  # of the file's: rows with images are large
@@ -32,7 +32,7 @@ class OpenPart:
     manifest: Manifest
 
 
-def columns(part: OpenPart) -> pa.Schema:
+def schema_of(part: OpenPart) -> pa.Schema:
     """The columns of the dataset."""
     import pyarrow.parquet as pq
 

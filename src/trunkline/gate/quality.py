@@ -13,7 +13,7 @@ from trunkline.errors import DatasetError, EngineError
 from trunkline.gate import measures
 from trunkline.gate.calibration import calibrate, confidence, coverage
 from trunkline.gate.curves import curves
-from trunkline.gate.evidence import Calibration, Loss, MetricEvidence, Quality
+from trunkline.gate.evidence import NOTHING_LOST, Calibration, MetricEvidence, Quality
 from trunkline.gate.intervals import Floats, Ints, Measured, agree
 from trunkline.gate.metrics import Bootstrap, DeLong, areas_against_rest, delong
 from trunkline.gate.policy import Goal, goals
@@ -235,7 +235,7 @@ def _same(scores: _Scores) -> bool:
 def _share(name: str, goal: Goal, counted: list[Floats], *, same: bool) -> MetricEvidence:
     rates = [wilson(int(one.sum()), len(one)) for one in counted]
     paired = len(counted) > 1
-    lost = Loss(0.0, 0.0, 0.0, 0.0, 0.0) if same else share_loss(counted[0], counted[1], goal) if paired else None
+    lost = NOTHING_LOST if same else share_loss(counted[0], counted[1], goal) if paired else None
     return MetricEvidence(
         name=name,
         method="Wilson; loss by Tango" if paired else "Wilson",

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, replace
-from math import inf
 from pathlib import Path
 
 from trunkline.gate.report import LARGEST, Report, to_json
 from trunkline.gate.report_html import to_html
 from trunkline.gate.report_markdown import to_markdown
+from trunkline.gate.report_slices import worst_first
 
 __all__ = ["Files", "write"]
 
@@ -51,7 +51,7 @@ def _fitting(report: Report) -> bytes:
 
 def _few_slices(report: Report) -> Report:
     quality = report.evidence.quality
-    worst = sorted(quality.slices, key=lambda found: -found.loss.at_least if found.loss else inf)[:_MOST_SLICES]
+    worst = worst_first(quality.slices)[:_MOST_SLICES]
     evidence = replace(report.evidence, quality=replace(quality, slices=tuple(worst)))
     return replace(report, evidence=evidence, earlier=())
 

@@ -10,13 +10,21 @@ from pathlib import Path
 
 from trunkline.datasets.drawing import html_page, text
 from trunkline.gate.curves_svg import curve_svgs
-from trunkline.gate.evidence import Curve, Loss, Quality, SliceEvidence
-from trunkline.gate.numbers import of_rule, shown, signed
+from trunkline.gate.evidence import Curve, Quality, SliceEvidence
+from trunkline.gate.numbers import estimated, lost, of_rule, shown
 from trunkline.gate.page import card, coded, fold, html_table, key
 from trunkline.gate.report import Report
 from trunkline.gate.report_html_proof import leakage, parity, provenance, server
-from trunkline.gate.report_slices import calibration_said, corrected, slices_said, tests_listing
-from trunkline.gate.report_svg import MOST_SLICES, earlier_svg, metrics_svg, reliability_svg, slices_svg, told
+from trunkline.gate.report_slices import (
+    LADDER,
+    calibration_said,
+    corrected,
+    rules_counted,
+    slice_value,
+    slices_said,
+    tests_listing,
+)
+from trunkline.gate.report_svg import MOST_SLICES, earlier_svg, metrics_svg, reliability_svg, slices_svg
 
 __all__ = ["to_html"]
 
@@ -41,12 +49,8 @@ def _head(report: Report) -> Iterator[str]:
     verdict = report.verdict
     yield f"<h1>Gate of {text(report.deployment)}</h1>"
     word = "The gate passes." if verdict.passed else "The gate does not pass."
-    counts = [
-        f"{sum(rule.status == status for rule in verdict.rules)} {said}"
-        for status, said in (("pass", "passed"), ("fail", "failed"), ("undecided", "undecided"))
-    ]
-    rules = f"Rules: {', '.join(counts)}." if verdict.rules else "No rule is set."
-    yield f'<div class="card verdict {"pass" if verdict.passed else "fail"}"><p><b>{word}</b> {rules}</p>'
+    kind = "pass" if verdict.passed else "fail"
+    yield f'<div class="card verdict {kind}"><p><b>{word}</b> {rules_counted(verdict)}</p>'
     against = [rule for rule in verdict.rules if rule.status != "pass"]
     if against:
         items = (f"<li><code>{text(rule.name)}</code>: {text(rule.why, 600)}</li>" for rule in against[:20])
@@ -64,9 +68,7 @@ def _head(report: Report) -> Iterator[str]:
     yield f'<dl class="card facts">{listed}</dl>'
     if report.looks is not None and report.looks.ladder:
         withheld = ", ".join(f"<code>{text(name)}</code>" for name in report.looks.withheld) or "none"
-        yield "<p>Few looks are left: a score is shown only if it beats the best shown so far by more than its standard"
-        yield " error (the Ladder of Blum &amp; Hardt, 2015); else that best stands in its place. Slices, curves and"
-        yield f" calibration are left out. Withheld scores: {withheld}.</p>"
+        yield f"<p>Few looks are left: {text(LADDER, len(LADDER))} Withheld scores: {withheld}.</p>"
 
 
 def _rules(report: Report) -> Iterator[str]:
@@ -89,9 +91,9 @@ def _quality(report: Report) -> Iterator[str]:
     rows = [
         [
             coded(found.name),
-            told(found.candidate),
-            told(found.champion),
-            _loss(found.loss, found.candidate.value),
+            estimated(found.candidate),
+            estimated(found.champion),
+            lost(found.loss, found.candidate.value),
             text(found.method),
         ]
         for found in quality.metrics
@@ -109,12 +111,6 @@ def _rows(quality: Quality) -> str:
         return f"{quality.rows:,} rows of the sealed test part, {quality.positives:,} positive ({share:.1%})"
     of = f" of {len(quality.classes):,} classes" if quality.classes else ""
     return f"{quality.rows:,} rows of the sealed test part{of}"
-
-
-def _loss(found: Loss | None, size: float) -> str:
-    if found is None:
-        return "–"
-    return f"{signed(found.value, size)} ({signed(found.low, size)} to {signed(found.high, size)})"
 
 
 def _curves(report: Report) -> Iterator[str]:
@@ -160,9 +156,9 @@ def _tests(quality: Quality) -> str:
 
 
 def _slice(found: SliceEvidence, tested: bool) -> list[str]:
-    value = f"{found.others} rarer values" if found.others else "missing" if found.value is None else coded(found.value)
-    loss = _loss(found.loss, found.candidate.value) if found.candidate else text(found.note)
-    row = [coded(found.column), value, f"{found.rows:,}", told(found.candidate), told(found.champion), loss]
+    loss = lost(found.loss, found.candidate.value) if found.candidate else text(found.note)
+    values = [estimated(found.candidate), estimated(found.champion), loss]
+    row = [coded(found.column), slice_value(found, coded), f"{found.rows:,}", *values]
     return [*row, corrected(found.p)] if tested else row
 
 
@@ -172,7 +168,7 @@ def _calibration(report: Report) -> Iterator[str]:
         return
     head = ["from", "to", "rows", "mean score", "observed, 95% interval"]
     rows = [
-        [f"{found.low:.2g}", f"{found.high:.2g}", f"{found.rows:,}", f"{found.mean_score:.3f}", told(found.rate)]
+        [f"{found.low:.2g}", f"{found.high:.2g}", f"{found.rows:,}", f"{found.mean_score:.3f}", estimated(found.rate)]
         for found in calibration.bins
     ]
     says = {

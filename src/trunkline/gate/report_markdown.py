@@ -11,13 +11,22 @@ from dataclasses import dataclass
 from math import inf
 from types import MappingProxyType
 
-from trunkline.gate.evidence import Estimate, Loss, Quality, SliceEvidence
+from trunkline.gate.evidence import Quality
 from trunkline.gate.markdown import code, details, marker, table, words
-from trunkline.gate.numbers import of_rule, shown, signed
+from trunkline.gate.numbers import estimated, lost, of_rule
 from trunkline.gate.report import Looks, Report
 from trunkline.gate.report_proof import leakage_lines, parity_lines, provenance_lines, server_lines
-from trunkline.gate.report_slices import calibration_said, corrected, slices_said, tests_listing
-from trunkline.gate.verdict import RuleResult, Verdict
+from trunkline.gate.report_slices import (
+    LADDER,
+    calibration_said,
+    corrected,
+    rules_counted,
+    slice_value,
+    slices_said,
+    tests_listing,
+    worst_first,
+)
+from trunkline.gate.verdict import RuleResult
 
 __all__ = ["LONGEST", "to_markdown"]
 
@@ -58,7 +67,7 @@ def _written(report: Report, room: _Room, longest: float = inf) -> str:
     passed = report.verdict.passed
     verdict = "✅ **The gate passes.**" if passed else "❌ **The gate does not pass.**"
     lines = [marker(report.deployment), f"## Gate of {code(report.deployment)}", ""]
-    lines += [f"{verdict} {_counts(report.verdict)}", ""]
+    lines += [f"{verdict} {rules_counted(report.verdict)}", ""]
     lines += _identities(report, room)
     lines += _looks(report.looks, room)
     size = _size(lines) + _NOTE
@@ -79,16 +88,6 @@ def _size(lines: Sequence[str]) -> int:
     return sum(len(line.encode()) + 1 for line in lines)
 
 
-def _counts(verdict: Verdict) -> str:
-    if not verdict.rules:
-        return "No rule is set."
-    counts = [
-        f"{sum(rule.status == status for rule in verdict.rules)} {word}"
-        for status, word in (("pass", "passed"), ("fail", "failed"), ("undecided", "undecided"))
-    ]
-    return f"Rules: {', '.join(counts)}."
-
-
 def _identities(report: Report, room: _Room) -> list[str]:
     rows = [["candidate", code(report.candidate.reference), code(report.candidate.sha256[:16])]]
     if report.champion is not None:
@@ -107,11 +106,7 @@ def _looks(looks: Looks | None, room: _Room) -> list[str]:
         return []
     lines = ["", f"This is {looks} at the sealed test part."]
     if looks.ladder:
-        lines[1] += (
-            " Few are left: a score is shown only if it beats the best shown so far by more than its standard error"
-            " (the Ladder of Blum & Hardt, 2015); else that best stands in its place. Slices, curves and calibration"
-            " are left out."
-        )
+        lines[1] += f" Few are left: {LADDER}"
         withheld = ", ".join(map(code, looks.withheld[: min(50, room.others)])) or "none"
         lines += ["", f"Withheld scores: {withheld}."]
     return lines
@@ -136,9 +131,9 @@ def _quality(report: Report, room: _Room) -> list[str]:
     rows = [
         [
             code(found.name),
-            _estimate(found.candidate),
-            _estimate(found.champion),
-            _loss(found.loss, found.candidate),
+            estimated(found.candidate),
+            estimated(found.champion),
+            lost(found.loss, found.candidate.value),
             words(found.method),
         ]
         for found in quality.metrics
@@ -168,18 +163,17 @@ def _slices(report: Report, room: _Room) -> list[str]:
     if not quality.slices:
         return []
     binary = quality.positives is not None
-    ranked = sorted(quality.slices, key=lambda found: -found.loss.at_least if found.loss else float("inf"))
-    kept = set(map(id, ranked[: room.slices]))
+    kept = set(map(id, worst_first(quality.slices)[: room.slices]))
     listed = [found for found in quality.slices if id(found) in kept]
     rows = [
         [
             code(found.column),
-            _slice_value(found),
+            slice_value(found, code),
             f"{found.rows:,}",
             *([f"{found.positives:,}" if found.positives is not None else ""] if binary else []),
-            _estimate(found.candidate),
-            _estimate(found.champion),
-            _loss(found.loss, found.candidate) if found.candidate else words(found.note),
+            estimated(found.candidate),
+            estimated(found.champion),
+            lost(found.loss, found.candidate.value) if found.candidate else words(found.note),
         ]
         for found in listed
     ]
@@ -197,12 +191,6 @@ def _slices(report: Report, room: _Room) -> list[str]:
     lines = [say, *left, "", *(table(head, rows, align) if rows else [])]
     above = [*_table(tests.head, ruled, tests.align, room), ""] if ruled else []
     return above + details(f"{len(quality.slices):,} slices", lines)
-
-
-def _slice_value(found: SliceEvidence) -> str:
-    if found.others:
-        return f"{found.others} rarer values"
-    return "missing" if found.value is None else code(found.value)
 
 
 def _calibration(report: Report, room: _Room) -> list[str]:
@@ -277,18 +265,6 @@ def _leakage(report: Report, room: _Room) -> list[str]:
 
 def _provenance(report: Report, room: _Room) -> list[str]:
     return provenance_lines(report.evidence.provenance, room.others) if report.evidence.provenance else []
-
-
-def _estimate(found: Estimate | None) -> str:
-    if found is None:
-        return "–"
-    return f"{shown(found.value)} ({shown(found.low, found.value)} to {shown(found.high, found.value)})"
-
-
-def _loss(found: Loss | None, of: Estimate) -> str:
-    if found is None:
-        return "–"
-    return f"{signed(found.value, of.value)} ({signed(found.low, of.value)} to {signed(found.high, of.value)})"
 
 
 def _table(

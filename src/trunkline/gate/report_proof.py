@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from trunkline.gate.evidence import WAYS, CounterExample, Evidence, Latency, Leakage, Own, Parity, Provenance
+from trunkline.gate.evidence import MEBIBYTE, WAYS, CounterExample, Evidence, Latency, Leakage, Own, Parity, Provenance
 from trunkline.gate.markdown import code, details, table, words
 
 __all__ = [
     "Listing",
-    "MEBIBYTE",
     "SHARED",
     "farthest",
     "leakage_lines",
@@ -23,8 +22,6 @@ __all__ = [
     "size",
 ]
 
-MEBIBYTE = 1.048576
-"""In 10^6 bytes, in which sizes are told."""
 SHARED = 0.05
 """Cores that others kept busy, from which on it is said."""
 

@@ -1,12 +1,54 @@
-"""What the report says of slices and calibration, in Markdown and HTML alike. Pure."""
+"""What the report says of rules, looks, slices and calibration, in Markdown and HTML alike. Pure."""
 
 from __future__ import annotations
 
-from trunkline.gate.evidence import Calibration, Quality
+from collections.abc import Callable, Sequence
+from math import inf
+
+from trunkline.gate.evidence import Calibration, Quality, SliceEvidence
 from trunkline.gate.numbers import shown, signed
 from trunkline.gate.report_proof import Listing
+from trunkline.gate.verdict import Verdict
 
-__all__ = ["calibration_said", "corrected", "slices_said", "tests_listing"]
+__all__ = [
+    "LADDER",
+    "calibration_said",
+    "corrected",
+    "rules_counted",
+    "slice_value",
+    "slices_said",
+    "tests_listing",
+    "worst_first",
+]
+
+LADDER = (
+    "a score is shown only if it beats the best shown so far by more than its standard error (the Ladder of Blum &"
+    " Hardt, 2015); else that best stands in its place. Slices, curves and calibration are left out."
+)
+"""What is withheld where few looks are left."""
+
+
+def rules_counted(verdict: Verdict) -> str:
+    """How many rules came out how."""
+    if not verdict.rules:
+        return "No rule is set."
+    counts = [
+        f"{sum(rule.status == status for rule in verdict.rules)} {word}"
+        for status, word in (("pass", "passed"), ("fail", "failed"), ("undecided", "undecided"))
+    ]
+    return f"Rules: {', '.join(counts)}."
+
+
+def slice_value(found: SliceEvidence, written: Callable[[str], str] = str) -> str:
+    """Which slice of its column it is; `written` makes a value of the user's harmless."""
+    if found.others:
+        return f"{found.others} rarer values"
+    return "missing" if found.value is None else written(found.value)
+
+
+def worst_first(slices: Sequence[SliceEvidence]) -> list[SliceEvidence]:
+    """Those that surely lose most first; those of which no loss is known last."""
+    return sorted(slices, key=lambda found: -found.loss.at_least if found.loss else inf)
 
 
 def slices_said(quality: Quality) -> str:

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from trunkline.datasets.drawing import text
 from trunkline.gate.evidence import Calibration, Estimate, MetricEvidence, Quality, SliceEvidence
 from trunkline.gate.frame import Frame, Scale, svg
-from trunkline.gate.numbers import shown, signed
+from trunkline.gate.numbers import estimated, lost, shown
 from trunkline.gate.report import Report
+from trunkline.gate.report_slices import slice_value
 
-__all__ = ["MOST_SLICES", "earlier_svg", "metrics_svg", "reliability_svg", "slices_svg", "told"]
+__all__ = ["MOST_SLICES", "earlier_svg", "metrics_svg", "reliability_svg", "slices_svg"]
 
 _WIDTH, _NAME, _VALUES, _LOSSES, _ROW = 960, 150, (170, 520), (600, 940), 62
 MOST_SLICES = 40
@@ -33,13 +34,6 @@ class _Bounds:
     def of(cls, report: Report, name: str) -> _Bounds:
         found = {rule.name: rule.bound for rule in report.verdict.rules}
         return cls(*(found.get(f"metrics.{name}.{kind}") for kind in ("at_least", "at_most", "may_lose")))
-
-
-def told(found: Estimate | None) -> str:
-    """A number and its interval."""
-    if found is None:
-        return "–"
-    return f"{shown(found.value)} ({shown(found.low, found.value)} to {shown(found.high, found.value)})"
 
 
 def metrics_svg(report: Report) -> str:
@@ -86,9 +80,8 @@ def _loss(found: MetricEvidence, bounds: _Bounds, y: float) -> Iterator[str]:
     if bounds.may_lose is not None:
         yield _bound(scale, bounds.may_lose, y, f"may lose {shown(bounds.may_lose)}")
     kind = _colour(loss.low, loss.high)
-    size = found.candidate.value
-    title = f"{signed(loss.value, size)} ({signed(loss.low, size)} to {signed(loss.high, size)})"
-    yield _mark(scale, (loss.value, loss.low, loss.high), y, kind, f"{found.name}: loses {title}")
+    title = f"{found.name}: loses {lost(loss, found.candidate.value)}"
+    yield _mark(scale, (loss.value, loss.low, loss.high), y, kind, title)
 
 
 def _colour(low: float, high: float) -> str:
@@ -116,7 +109,7 @@ def _bound(scale: Scale, value: float, y: float, title: str) -> str:
 
 
 def _whisker(scale: Scale, found: Estimate, y: float, kind: str, who: str) -> str:
-    return _mark(scale, (found.value, found.low, found.high), y, kind, f"{who}: {told(found)}")
+    return _mark(scale, (found.value, found.low, found.high), y, kind, f"{who}: {estimated(found)}")
 
 
 def _mark(scale: Scale, values: tuple[float, float, float], y: float, kind: str, title: str) -> str:
@@ -168,12 +161,11 @@ class _Line:
 
 
 def _line(found: SliceEvidence, own: Estimate, against: bool) -> _Line:
-    value = f"{found.others} rarer values" if found.others else "missing" if found.value is None else found.value
-    name = f"{found.column}: {value}"
+    name = f"{found.column}: {slice_value(found)}"
     if not against or found.loss is None:
-        return _Line(name, (own.value, own.low, own.high), "candidate", f"{told(own)}, n = {found.rows:,}")
-    loss, size = found.loss, own.value
-    note = f"{signed(loss.value, size)} ({signed(loss.low, size)} to {signed(loss.high, size)}), n = {found.rows:,}"
+        return _Line(name, (own.value, own.low, own.high), "candidate", f"{estimated(own)}, n = {found.rows:,}")
+    loss = found.loss
+    note = f"{lost(loss, own.value)}, n = {found.rows:,}"
     return _Line(name, (loss.value, loss.low, loss.high), _colour(loss.low, loss.high), note)
 
 
@@ -182,12 +174,11 @@ def _whole(whole: MetricEvidence | None, against: bool) -> list[_Line]:
         return []
     if not against:
         own = whole.candidate
-        return [_Line("all rows", (own.value, own.low, own.high), "whole", told(own))]
+        return [_Line("all rows", (own.value, own.low, own.high), "whole", estimated(own))]
     if whole.loss is None:
         return []
-    loss, size = whole.loss, whole.candidate.value
-    note = f"{signed(loss.value, size)} ({signed(loss.low, size)} to {signed(loss.high, size)})"
-    return [_Line("all rows", (loss.value, loss.low, loss.high), "whole", note)]
+    loss = whole.loss
+    return [_Line("all rows", (loss.value, loss.low, loss.high), "whole", lost(loss, whole.candidate.value))]
 
 
 def _near(ends: Sequence[float]) -> list[float]:
@@ -231,7 +222,7 @@ def reliability_svg(calibration: Calibration) -> str:
     frame.line([(0.0, 0.0), (1.0, 1.0)], "z", "scores that mean what they say")
     frame.line([(found.mean_score, found.rate.value) for found in bins], "thin")
     for found in bins:
-        title = f"{found.rows:,} rows: mean score {found.mean_score:.3f}, observed {told(found.rate)}"
+        title = f"{found.rows:,} rows: mean score {found.mean_score:.3f}, observed {estimated(found.rate)}"
         frame.dot(found.mean_score, found.rate.value, "candidate", title, ends=(found.rate.low, found.rate.high))
     return frame.drawn()
 
@@ -260,7 +251,7 @@ def earlier_svg(report: Report) -> str:
     frame.line([(float(place), values[0]) for place, (_, _, values) in enumerate(points)], "thin")
     for place, (reference, passed, values) in enumerate(points):
         word = "passed" if passed else "refused"
-        title = f"{reference}: {told(Estimate(*values))}, {word}"
+        title = f"{reference}: {estimated(Estimate(*values))}, {word}"
         frame.dot(float(place), values[0], "better" if passed else "refused", title, ends=(values[1], values[2]))
     return frame.drawn()
 

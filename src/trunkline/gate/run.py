@@ -147,8 +147,9 @@ def run(request: GateRequest, progress: Callable[[str], None] = lambda text: Non
     verdict of no is no error.
     """
     clock = Clock(progress, request.phases)
-    served = _serve(request, clock) if request.servers is not None else _Served()
-    parity = _parity(request, served.answers, clock)
+    rows = json_rows(request.probe, request.candidate.inputs, np.arange(len(request.probe)))
+    served = _serve(request, rows, clock) if request.servers is not None else _Served()
+    parity = _parity(request, rows, served.answers, clock)
     with clock.phase("open the sealed part"):
         sealed = request.unseal()
     with clock.phase("score candidate"):
@@ -206,15 +207,16 @@ class _Served:
     answers: tuple[tuple[float, ...], ...] | None = None
 
 
-def _serve(request: GateRequest, clock: Clock) -> _Served:
-    """What the real servers show on the open rows."""
+def _serve(request: GateRequest, rows: Sequence[Mapping[str, object]], clock: Clock) -> _Served:
+    """What the real servers show on the open rows; `rows` are they as the candidate takes them."""
     assert request.servers is not None
     with ExitStack() as running:
         with clock.phase("start servers"):
             servers = running.enter_context(request.servers())
-        targets = [_target(servers.candidate, request.candidate, request.probe)]
+        targets = [_target(servers.candidate, request.candidate, rows)]
         if request.champion is not None and servers.champion is not None:
-            targets.append(_target(servers.champion, request.champion, request.probe))
+            others = json_rows(request.probe, request.champion.inputs, np.arange(len(request.probe)))
+            targets.append(_target(servers.champion, request.champion, others))
         with clock.phase("latency and throughput"):
             measured = measure(targets, request.load, request.policy.latency)
         with clock.phase("stop servers"):
@@ -223,12 +225,16 @@ def _serve(request: GateRequest, clock: Clock) -> _Served:
     return _Served(measured[0].latency, champion, measured[0].answers)
 
 
-def _target(server: Server, contender: Contender, probe: pa.Table) -> Target:
-    rows = json_rows(probe, contender.inputs, np.arange(len(probe)))
+def _target(server: Server, contender: Contender, rows: Sequence[Mapping[str, object]]) -> Target:
     return Target(server.url, rows, contender.task, server.pid, server.cold_start)
 
 
-def _parity(request: GateRequest, answers: Sequence[Sequence[float]] | None, clock: Clock) -> Parity | None:
+def _parity(
+    request: GateRequest,
+    rows: Sequence[Mapping[str, object]],
+    answers: Sequence[Sequence[float]] | None,
+    clock: Clock,
+) -> Parity | None:
     """The offline scores of the open rows against the answers of the server, and of the warehouse, to the same rows."""
     told: dict[Way, npt.ArrayLike] = {} if answers is None else {"http": answers}
     elsewhere = request.elsewhere or Elsewhere()
@@ -237,7 +243,6 @@ def _parity(request: GateRequest, answers: Sequence[Sequence[float]] | None, clo
             told["warehouse"] = elsewhere.score(request.probe)
     if not told:
         return None
-    rows = json_rows(request.probe, request.candidate.inputs, np.arange(len(request.probe)))
     probabilities = request.candidate.task.kind in ("binary", "multiclass")
     return compare(rows, request.offline, told, probabilities=probabilities, left_out=elsewhere.left_out)
 

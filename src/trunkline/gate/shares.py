@@ -10,7 +10,7 @@ from math import sqrt
 from statistics import NormalDist
 from typing import TYPE_CHECKING
 
-from trunkline.gate.evidence import Estimate, Loss
+from trunkline.gate.evidence import ONE_SIDED, TWO_SIDED, Estimate, Loss
 from trunkline.gate.policy import Goal
 
 if TYPE_CHECKING:
@@ -22,10 +22,8 @@ __all__ = ["Counts", "paired", "paired_share", "share_limits", "share_loss", "wi
 Counts = tuple[float, float, float, float]
 """Rows that count for both models, for the candidate alone, for the champion alone, and for neither."""
 
-_TWO_SIDED, _ONE_SIDED = 0.025, 0.05
 
-
-def wilson(successes: int, trials: int, tail: float = _TWO_SIDED) -> Estimate:
+def wilson(successes: int, trials: int, tail: float = TWO_SIDED) -> Estimate:
     """A rate with the score interval of Wilson (1927), which stays within 0 and 1."""
     rate, z = successes / trials, _normal(tail)
     centre = (rate + z * z / (2 * trials)) / (1 + z * z / trials)
@@ -78,7 +76,7 @@ def share_loss(candidate: npt.NDArray[np.float64], champion: npt.NDArray[np.floa
     else:
         assert not isinstance(goal, str)
         value = abs((both + one) / rows - goal) - abs((both + other) / rows - goal)
-    (low, high), (least, most) = share_limits(counts, goal, _TWO_SIDED), share_limits(counts, goal, _ONE_SIDED)
+    (low, high), (least, most) = share_limits(counts, goal, TWO_SIDED), share_limits(counts, goal, ONE_SIDED)
     return Loss(value, low, high, least, most, counts=counts)
 
 

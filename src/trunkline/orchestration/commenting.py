@@ -19,13 +19,12 @@ from trunkline.gate.report import LARGEST, read
 from trunkline.gate.report_markdown import to_markdown
 from trunkline.orchestration.events import NO_SECRETS, GateRun
 from trunkline.orchestration.github_api import GitHub
-from trunkline.orchestration.judged_index import FILE, Entry, read_index
+from trunkline.orchestration.judged_index import FILE, LONGEST_ERROR, Entry, read_index
 
 __all__ = ["Comment", "Commented", "Done", "Outcome", "comment", "pull_request"]
 
 Done = Literal["made", "changed", "as it was"]
 _DEPLOYMENT = re.compile(r"(.*/)?deploy/[^/]+\.ya?ml")
-_LONGEST_ERROR = 1000
 _PREFIX = "<!-- trunkline:gate"
 _FORK = "<!-- trunkline:gate -->"
 
@@ -108,7 +107,7 @@ def _said(one: Entry, folder: Path) -> Comment:
     if one.passed is not None and one.error is None:
         return _rendered(folder / one.deployment / "gate.json", one.passed)
     mark = marker(one.deployment)
-    why = code(one.error or "it was stopped before it came to this", _LONGEST_ERROR)
+    why = code(one.error or "it was stopped before it came to this", LONGEST_ERROR)
     return Comment(mark, f"{mark}\n**No verdict.** The gate on {code(one.deployment)} ended with an error: {why}")
 
 

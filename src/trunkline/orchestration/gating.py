@@ -13,7 +13,7 @@ from trunkline.datasets.sealed import Standing, open_sealed, standing
 from trunkline.errors import DatasetError, ModelReferenceError, ProjectError, did_you_mean
 from trunkline.gate.apart import ApartScorer
 from trunkline.gate.metrics import Floats
-from trunkline.gate.opened import OpenPart, columns, probe_rows
+from trunkline.gate.opened import OpenPart, probe_rows, schema_of
 from trunkline.gate.own import own_metric
 from trunkline.gate.policy import goals
 from trunkline.gate.quality import OwnMetric, check_scores
@@ -77,7 +77,7 @@ def gate(session: Session, deployment: str | None, reference: str | None, *, bef
     part = _part(spec, judged)
     task = common(judged.contender.task, rival.contender.task if rival else None)
     own = _own(session, candidate.name, task)
-    _check_rules(spec, task, own, columns(part))
+    _check_rules(spec, task, own, schema_of(part))
     stands = standing(session.context, part.manifest, spec.name, spec.spec.gate.looks)
     with clock.phase("score open rows"):
         probe, offline = _open_rows(session, part, judged, rival)
@@ -219,37 +219,43 @@ def _own(session: Session, name: str, task: Task) -> OwnMetric | None:
 
 def _check_rules(spec: Deployment, task: Task, own: OwnMetric | None, schema: pa.Schema) -> None:
     """Raise `ProjectError` for a rule on a metric or a column that is not there: before the look, which is counted."""
-    from pyarrow.types import is_nested
-
-    for name in spec.spec.gate.slice_rules:
-        there = schema.names
-        if name not in there or is_nested(schema.field(name).type):
-            raise ProjectError(
-                f"the dataset has no column {name!r} to slice by.{did_you_mean(name, there)}"
-                if name not in there
-                else f"the column {name!r} holds lists or records: there are no slices of it",
-                file=spec.file,
-                line=yaml.load(spec.file).line(("gate", "slices", name)),
-                hint=f"its columns are: {', '.join(there[:40])}",
-            )
+    _check_slices(spec, schema)
     known = [*([own.name] if own else []), *goals(task)]
     for name in spec.spec.gate.metrics:
         if name not in known:
             raise ProjectError(
                 f"a {task.kind} model has no metric {name!r} at the gate.{did_you_mean(name, known)}",
                 file=spec.file,
-                line=yaml.load(spec.file).line(("gate", "metrics", name)),
+                line=_line(spec, "metrics", name),
                 hint=f"its metrics are: {', '.join(known)}",
             )
     if spec.spec.gate.calibration.ece_at_most is not None and task.kind not in ("binary", "multiclass"):
         raise ProjectError(
             f"a {task.kind} model has no probabilities to be calibrated",
             file=spec.file,
-            line=yaml.load(spec.file).line(("gate", "calibration", "ece_at_most")),
+            line=_line(spec, "calibration", "ece_at_most"),
             hint="bound the coverage of quantiles: metrics: {coverage_q90: {at_least: 0.88}}"
             if task.kind == "quantile"
             else "take the rule out",
         )
+
+
+def _check_slices(spec: Deployment, schema: pa.Schema) -> None:
+    from pyarrow.types import is_nested
+
+    for name in spec.spec.gate.slice_rules:
+        if name not in schema.names:
+            what = f"the dataset has no column {name!r} to slice by.{did_you_mean(name, schema.names)}"
+        elif is_nested(schema.field(name).type):
+            what = f"the column {name!r} holds lists or records: there are no slices of it"
+        else:
+            continue
+        hint = f"its columns are: {', '.join(schema.names[:40])}"
+        raise ProjectError(what, file=spec.file, line=_line(spec, "slices", name), hint=hint)
+
+
+def _line(spec: Deployment, *rule: str) -> int:
+    return yaml.load(spec.file).line(("gate", *rule))
 
 
 @contextmanager

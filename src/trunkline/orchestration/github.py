@@ -62,7 +62,8 @@ def render(project: Project) -> dict[str, str]:
     Nothing of a project gets into a workflow but names that are made of letters, digits and `._/-`: raises
     `ProjectError` for a folder or a branch with others.
     """
-    values, blocks = _values(project), _blocks(project)
+    values = _values(project)
+    blocks = _blocks(project, values["directory"].rstrip("/"))
     folder = resources.files("trunkline.orchestration") / "workflows"
     return {f"{n}.yml": _filled(folder.joinpath(f"{n}.yml").read_text("utf-8"), values, blocks) for n in WORKFLOWS}
 
@@ -106,9 +107,9 @@ def _check_whose(top: Path, project: Project) -> None:
 
 
 def _values(project: Project) -> dict[str, str]:
-    top = repository(project.root).top
-    folder = project.root.resolve().relative_to(top).as_posix()
-    branch = project.config.ci.branch or repository(project.root).default_branch()
+    git = repository(project.root)
+    folder = project.root.resolve().relative_to(git.top).as_posix()
+    branch = project.config.ci.branch or git.default_branch()
     for what, text in (("the project's folder", folder), ("the branch", branch)):
         if not _PLACE.fullmatch(text):
             raise ProjectError(
@@ -124,9 +125,8 @@ def _values(project: Project) -> dict[str, str]:
     }
 
 
-def _blocks(project: Project) -> dict[str, list[str]]:
+def _blocks(project: Project, folder: str) -> dict[str, list[str]]:
     """What stands for a line that holds nothing but a mark: other lines, or none."""
-    folder = _values(project)["directory"].rstrip("/")
     named = variables(project)
     open_ = [variable for variable in named if variable.name != KEY]  # neither seals nor looks at a test part
     token = Variable("GITHUB_TOKEN", "secrets.TRUNKLINE_RETRAIN_TOKEN || github.token")

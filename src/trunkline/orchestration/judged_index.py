@@ -17,14 +17,15 @@ from trunkline.project.files import write_atomic
 from trunkline.project.hidden import open_environ
 from trunkline.project.redact import redact
 
-__all__ = ["Entry", "FILE", "LARGEST", "MOST", "read_index", "write_index"]
+__all__ = ["Entry", "FILE", "LARGEST", "LONGEST_ERROR", "MOST", "read_index", "write_index"]
 
 FILE = "judged.json"
 LARGEST = 64 << 10
 """Bytes of an index that `read_index` takes."""
 MOST = 20
 """Deployments that are looked at: each has a report and a comment."""
-_LONGEST = 1000
+LONGEST_ERROR = 1000
+"""Characters of an error that are told."""
 _SECRETS = ("GITHUB_TOKEN", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN", "MLFLOW_TRACKING_USERNAME")
 
 
@@ -33,7 +34,7 @@ class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     deployment: Annotated[str, msgspec.Meta(pattern=r"\A[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}\Z")]
     passed: bool | None = None
-    error: Annotated[str, msgspec.Meta(max_length=_LONGEST)] | None = None
+    error: Annotated[str, msgspec.Meta(max_length=LONGEST_ERROR)] | None = None
 
 
 class _Index(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -46,7 +47,7 @@ def write_index(out: Path, judged: Iterable[Entry], root: Path, environ: Mapping
     kept = open_environ(root, environ)
     secrets = [value for name, value in environ.items() if name not in kept or name in _SECRETS]
     entries = tuple(
-        msgspec.structs.replace(one, error=redact(one.error, {"secret": secrets})[:_LONGEST]) if one.error else one
+        msgspec.structs.replace(one, error=redact(one.error, {"secret": secrets})[:LONGEST_ERROR]) if one.error else one
         for one in judged
     )
     text = msgspec.json.format(msgspec.json.encode(_Index("trunkline.judged/1", entries)), indent=1)

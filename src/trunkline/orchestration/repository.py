@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import subprocess
 import tempfile
 from collections.abc import Mapping
@@ -11,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trunkline.errors import EngineError, ProjectError
+from trunkline.registry.address import shown
 
 _SECONDS = 120
 _BOT = {"NAME": "github-actions[bot]", "EMAIL": "41898282+github-actions[bot]@users.noreply.github.com"}
@@ -46,7 +46,7 @@ class Repository:
         if done.returncode:
             lines = done.stderr.decode("utf-8", "replace").strip().splitlines() or [f"exit code {done.returncode}"]
             said = next((line for line in lines if line.startswith("fatal: ")), lines[-1])  # advice may follow it
-            raise EngineError(f"{what} failed: {re.sub(r'://[^/@]+@', '://', said)}")
+            raise EngineError(f"{what} failed: {shown(said)}")
         return done.stdout.decode("utf-8", "replace")  # line ends as they are
 
     def asked(self, *arguments: str) -> str | None:

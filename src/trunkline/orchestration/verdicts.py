@@ -218,9 +218,11 @@ def _row(session: Session, spec: Deployment, result: GateResult, look_id: str) -
 def _server(found: Latency | None) -> dict[str, float]:
     if found is None:
         return {}
+    from trunkline.gate.evidence import MEBIBYTE
+
     told = {name: getattr(found, name) for name in _MEASURED}
     if found.memory is not None:
-        told["memory_mb"] = found.memory.peak_mb * 1.048576  # MiB
+        told["memory_mb"] = found.memory.peak_mb * MEBIBYTE
     return {name: float(value) for name, value in told.items() if value is not None and math.isfinite(value)}
 
 

@@ -43,6 +43,14 @@ def user_frames(exc: BaseException) -> list[traceback.FrameSummary]:
     return [f for f in frames if not f.filename.startswith((_OURS, *_LIBRARIES))]
 
 
+def user_place(
+    exc: BaseException, otherwise: tuple[Path | str | None, int | None] = (None, None)
+) -> tuple[Path | str | None, int | None]:
+    """File and line of the user's code that an exception came out of, or those given."""
+    frames = user_frames(exc)
+    return (frames[-1].filename, frames[-1].lineno) if frames else otherwise
+
+
 def caller() -> tuple[Path, int]:
     """File and line of the user's code that is running now: the nearest frame outside this package."""
     frame = sys._getframe(1)

@@ -13,10 +13,11 @@ from trunkline.project import probes
 from trunkline.project.boundary import caller
 from trunkline.project.split import GroupSplit, RollingSplit, Split, TimeSplit
 
-__all__ = ["Checkpoint", "Choice", "Dataset", "Metric", "Model", "Source", "Trial", "model", "source"]
+__all__ = ["Checkpoint", "Choice", "Dataset", "MODEL_NAME", "Metric", "Model", "Source", "Trial", "model", "source"]
 
 _TASKS = ("binary", "multiclass", "regression")
-_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*")  # of a model: `trunkline.registry.reference` has the same
+MODEL_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*")
+"""What a model may be called: there is no dot, which MLflow's logged models refuse."""
 _NAMED = "a name of letters, digits, '_' and '-' that does not begin with '-'"
 _OBJECTIVES = ("latency_us", "size_kb", "train_seconds")
 Choice = TypeVar("Choice", None, bool, int, float, str)
@@ -210,14 +211,14 @@ def model(
         raise _refused(f"dataset={dataset!r}", "a tl.Dataset")
     if not isinstance(metric, str | Metric | None):
         raise _refused(f"metric={metric!r}", 'a name such as "roc_auc", or tl.Metric("name", function, …)')
-    if name is not None and not _NAME.fullmatch(name):
+    if name is not None and not MODEL_NAME.fullmatch(name):
         raise _refused(f"name={name!r}", _NAMED)
     levels = _levels(quantiles)
     _check_objectives(objectives)
 
     def declare(build: Callable[[Trial], Any]) -> Model:
         code = build.__code__
-        if name is None and not _NAME.fullmatch(build.__name__):
+        if name is None and not MODEL_NAME.fullmatch(build.__name__):
             what = f"{build.__name__!r} cannot name a model"
             hint = f'{_NAMED}: @tl.model(name="…", …)'
             raise ProjectError(what, file=code.co_filename, line=code.co_firstlineno, hint=hint)

@@ -28,8 +28,7 @@ class MetricRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         for name, value in (("at_least", self.at_least), ("at_most", self.at_most)):
             if value is not None and not isfinite(value):
                 raise ValueError(f"{name} must be a number")
-        if self.may_lose is not None and not 0 <= self.may_lose < inf:
-            raise ValueError("may_lose must be 0 or more")
+        _not_negative(self, "may_lose")
 
 
 class SliceRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -90,9 +89,9 @@ def _positive(rule: msgspec.Struct) -> None:
             raise ValueError(f"{name} must be above 0")
 
 
-def _not_negative(rule: msgspec.Struct) -> None:
-    """Raise ValueError for a number below 0, and for none at all."""
-    for name in rule.__struct_fields__:
+def _not_negative(rule: msgspec.Struct, *names: str) -> None:
+    """Raise ValueError for a number below 0, and for none at all; of all fields unless some are named."""
+    for name in names or rule.__struct_fields__:
         value = getattr(rule, name)
         if value is not None and not 0 <= value < inf:
             raise ValueError(f"{name} must be 0 or more")

@@ -45,6 +45,23 @@ def write_atomic(path: Path, text: str) -> None:
         raise EngineError(f"cannot write the file: {exc.strerror}", file=path, hint=hint) from exc
 
 
+def append_whole(descriptor: int, content: bytes) -> None:
+    """All of `content`, or nothing of it, to the end of a file that was opened with O_APPEND; others may do the same.
+
+    Raises `OSError` if the disk refuses: half a line would make all that comes after it unreadable.
+    """
+    begin, written = None, 0
+    try:
+        while written < len(content):
+            written += os.write(descriptor, content[written:])
+            if begin is None:
+                begin = os.lseek(descriptor, 0, os.SEEK_CUR) - written
+    except OSError:
+        if begin is not None:
+            os.ftruncate(descriptor, begin)
+        raise
+
+
 def digests(root: Path, paths: Iterable[Path]) -> list[FileState]:
     """Size and content digest of each file; unchanged files (same size, inode time) are not read again."""
     cache_file = root / ".trunkline" / "cache" / "files.json"

@@ -31,11 +31,11 @@ def locked(file: Path, seconds: float | None = None) -> Iterator[None]:
 
 
 @contextmanager
-def locked_now(file: Path) -> Iterator[bool]:
-    """Hold `file` if nobody else does; whether it is held."""
+def locked_now(file: Path, seconds: float = 0) -> Iterator[bool]:
+    """Hold `file` if nobody else does, or lets go of it within so many seconds; whether it is held."""
     with ExitStack() as stack:
         try:
-            stack.enter_context(locked(file, 0))
+            stack.enter_context(locked(file, seconds))
         except TimeoutError:
             held = False
         else:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from trunkline.errors import EngineError, IntegrityError, TransientError, TrunklineError
+from trunkline.project.files import append_whole
 from trunkline.project.lock import locked_now
 from trunkline.registry.files import sync
 from trunkline.registry.protocol import InvalidRecord, Registry, RunRecord
@@ -68,7 +69,10 @@ class Outbox:
 
         Raises `EngineError` if the disk refuses.
         """
-        _append(self._end, json.dumps(_plain(run, below), default=str).encode() + b"\n")
+        try:
+            append_whole(self._end, json.dumps(_plain(run, below), default=str).encode() + b"\n")
+        except OSError as exc:
+            raise EngineError(f"cannot keep a run for the registry: {exc.strerror}", hint="make room") from exc
         self._known.add(run.key)
         self._told.set()
 
@@ -280,14 +284,3 @@ def _read(path: Path, start: int = 0) -> bytes:
             return file.read()
     except FileNotFoundError:
         return b""
-
-
-def _append(descriptor: int, content: bytes) -> None:
-    """All of `content`, or nothing of it."""
-    begun = os.fstat(descriptor).st_size
-    try:
-        while content:
-            content = content[os.write(descriptor, content) :]
-    except OSError as exc:
-        os.ftruncate(descriptor, begun)
-        raise EngineError(f"cannot keep a run for the registry: {exc.strerror}", hint="make room") from exc

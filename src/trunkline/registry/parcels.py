@@ -15,7 +15,7 @@ import os
 import shutil
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,7 +23,7 @@ from typing import Any
 
 from trunkline.errors import EngineError, IntegrityError, TransientError, TrunklineError
 from trunkline.project.files import write_atomic
-from trunkline.project.lock import locked
+from trunkline.project.lock import locked_now
 from trunkline.registry.files import digests, identity, put, sync
 from trunkline.registry.protocol import InvalidRecord, ModelVersion, Registry, RunRecord
 from trunkline.registry.wire import from_plain, plain
@@ -342,13 +342,8 @@ def _alone(outbox: Path, seconds: float = 0) -> Iterator[bool]:
     """Hold the parcels, for which so many seconds are waited; whether they are held."""
     place = outbox / _FOLDER
     place.mkdir(parents=True, exist_ok=True)
-    with ExitStack() as stack:
-        try:
-            stack.enter_context(locked(place / ".lock", seconds))
-        except TimeoutError:
-            mine = False
-        else:
-            mine = True
+    with locked_now(place / ".lock", seconds) as mine:
+        if mine:
             _sweep(outbox)
         yield mine
 

@@ -7,12 +7,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from trunkline.errors import EngineError, ModelReferenceError, did_you_mean
+from trunkline.project.declare import MODEL_NAME
 
 FORMS = "write models:/NAME/VERSION or models:/NAME@ALIAS, as in models:/delay/7 or models:/delay@champion"
 
 # Narrower than what MLflow takes: these names become folder names, tags and words of a command line.
-# A model's has no dot, which MLflow's logged models refuse; `trunkline.project.declare` has the same.
-_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*")
 _ALIAS = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 _VERSION = re.compile(r"[1-9][0-9]{0,8}")
 _LOOKS_LIKE_VERSION = re.compile(r"v[0-9]+", re.IGNORECASE)
@@ -55,16 +54,16 @@ def parse_reference(text: str) -> Reference:
     if body == text:
         raise ModelReferenceError(f"{text!r} is not a model reference", hint=FORMS)
     name, mark, rest = body.partition("@") if "@" in body else body.partition("/")
-    if mark == "@" and _is_alias(rest) and _NAME.fullmatch(name):
+    if mark == "@" and _is_alias(rest) and MODEL_NAME.fullmatch(name):
         return Reference(name, alias=rest)
-    if mark == "/" and _VERSION.fullmatch(rest) and _NAME.fullmatch(name):
+    if mark == "/" and _VERSION.fullmatch(rest) and MODEL_NAME.fullmatch(name):
         return Reference(name, version=int(rest))
     raise ModelReferenceError(f"{text!r} is not a model reference", hint=FORMS)
 
 
 def check_model_name(name: str) -> None:
     """Raise `ModelReferenceError` unless `name` can name a model."""
-    if not _NAME.fullmatch(name):
+    if not MODEL_NAME.fullmatch(name):
         raise ModelReferenceError(
             f"{name!r} cannot name a model", hint="use letters, digits, '_' and '-', and do not begin with '-'"
         )

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 from trunkline.errors import TrainingError, TrunklineError, UserError
-from trunkline.project.boundary import told, user_frames
+from trunkline.project.boundary import told, user_place
 from trunkline.project.hidden import CLOSED
 from trunkline.training.protocol import Estimator, Pruned
 from trunkline.training.trial import DefaultTrial
@@ -55,8 +55,7 @@ def plain_settings(estimator: Estimator) -> dict[str, Any]:
     except TrunklineError:
         raise
     except Exception as exc:  # of the user's estimator, whatever it is
-        frames = user_frames(exc)
-        file, line = (frames[-1].filename, frames[-1].lineno) if frames else (None, None)
+        file, line = user_place(exc)
         what = f"the settings of {estimator.name} cannot be written down: {told(exc)}"
         hint = "settings() gives plain data: numbers, text, lists"
         raise TrainingError(what, file=file, line=line, hint=hint) from exc
@@ -64,8 +63,7 @@ def plain_settings(estimator: Estimator) -> dict[str, Any]:
 
 
 def _told(build: Callable[[Any], Any], exc: Exception) -> TrainingError:
-    frames = user_frames(exc)
-    file, line = (frames[-1].filename, frames[-1].lineno) if frames else _home(build)
+    file, line = user_place(exc, _home(build))
     if isinstance(exc, UserError):  # refused by an estimator or a trial: the message is already for the user
         return TrainingError(exc.what, file=exc.file or file, line=exc.line or line, hint=exc.hint)
     hint = CLOSED if isinstance(exc, PermissionError) else None

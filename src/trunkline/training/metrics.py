@@ -18,7 +18,7 @@ from trunkline.models import measures
 from trunkline.models.measures import average_precision, roc_auc
 from trunkline.models.task import DEFAULT_METRICS, Task, TaskKind
 from trunkline.project import declare
-from trunkline.project.boundary import told, user_frames
+from trunkline.project.boundary import told, user_place
 
 __all__ = [
     "Difference", "METRICS", "Metric", "average_precision", "brier", "interval", "log_loss", "measure_all",
@@ -180,8 +180,7 @@ def _own(metric: declare.Metric, y: _Array, score: _Array) -> float:
     try:
         value = metric.function(*locked)
     except Exception as exc:
-        frames = user_frames(exc)
-        file, line = (frames[-1].filename, frames[-1].lineno) if frames else (metric.file, metric.line)
+        file, line = user_place(exc, (metric.file, metric.line))
         raise TrainingError(f"the metric {metric.name!r} failed with {told(exc)}", file=file, line=line) from exc
     try:
         number = float(value)

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.github_server import TOKEN, FakeGitHub, serve
+from tests.git import git
 from trunkline.errors import UserError
 from trunkline.orchestration import proposing
 from trunkline.orchestration.github_api import GitHub
@@ -23,24 +24,19 @@ TEAM = "team/shop"
 TEXT = "---\r\n# who?\r\ndeployment: delay\r\nmodel: models:/delay/1   # the promoted one\r\n"
 
 
-def _git(root: Path, *arguments: str) -> str:
-    done = subprocess.run(["git", *arguments], cwd=root, check=True, capture_output=True, timeout=30)
-    return done.stdout.decode().strip()
-
-
 @pytest.fixture
 def shop(tmp_path: Path) -> Path:
     """A checkout with one deployment, its line ends those of Windows, pushed to a bare repository beside it."""
     root = tmp_path / "shop"
     (root / "deploy").mkdir(parents=True)
     (root / "deploy" / "delay.yml").write_bytes(TEXT.encode())
-    _git(tmp_path, "init", "--quiet", "--bare", "--initial-branch=main", "origin.git")
-    _git(root, "init", "--quiet", "--initial-branch=main")
-    _git(root, "config", "core.autocrlf", "false")
-    _git(root, "add", "--all")
-    _git(root, "commit", "--quiet", "--message=first")
-    _git(root, "remote", "add", "origin", str(tmp_path / "origin.git"))
-    _git(root, "push", "--quiet", "origin", "main")
+    git(tmp_path, "init", "--quiet", "--bare", "--initial-branch=main", "origin.git")
+    git(root, "init", "--quiet", "--initial-branch=main")
+    git(root, "config", "core.autocrlf", "false")
+    git(root, "add", "--all")
+    git(root, "commit", "--quiet", "--message=first")
+    git(root, "remote", "add", "origin", str(tmp_path / "origin.git"))
+    git(root, "push", "--quiet", "origin", "main")
     return root
 
 
@@ -63,16 +59,16 @@ def test_nothing_goes_along_that_is_here_alone(
     shop: Path, github: FakeGitHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (shop / "secret.txt").write_text("not for the public")
-    _git(shop, "add", "--all")
-    _git(shop, "commit", "--quiet", "--message=unpushed")
+    git(shop, "add", "--all")
+    git(shop, "commit", "--quiet", "--message=unpushed")
     assert _propose(shop, github, monkeypatch) is not None
     origin = tmp_path / "origin.git"
-    assert _git(origin, "log", "--format=%s", "trunkline/delay").splitlines() == ["delay: models:/delay/2", "first"]
+    assert git(origin, "log", "--format=%s", "trunkline/delay").splitlines() == ["delay: models:/delay/2", "first"]
     shown = subprocess.run(["git", "show", "trunkline/delay:deploy/delay.yml"], cwd=origin, capture_output=True)
     assert shown.stdout.decode() == TEXT.replace("delay/1", "delay/2")
-    pushed = _git(origin, "rev-parse", "trunkline/delay")
+    pushed = git(origin, "rev-parse", "trunkline/delay")
     again = _propose(shop, github, monkeypatch)
-    assert (again and again.done, _git(origin, "rev-parse", "trunkline/delay")) == ("as it was", pushed)
+    assert (again and again.done, git(origin, "rev-parse", "trunkline/delay")) == ("as it was", pushed)
 
 
 def test_a_file_that_origin_has_otherwise_is_refused(
@@ -81,7 +77,7 @@ def test_a_file_that_origin_has_otherwise_is_refused(
     with pytest.raises(UserError, match="no branch 'nowhere'"):
         _propose(shop, github, monkeypatch, "nowhere")
     (shop / "deploy" / "delay.yml").write_text(f"{TEXT}serve: {{port: 9000}}\n")
-    _git(shop, "commit", "--quiet", "--all", "--message=unpushed")
+    git(shop, "commit", "--quiet", "--all", "--message=unpushed")
     with pytest.raises(UserError, match="not as it is on origin's branch 'main'"):
         _propose(shop, github, monkeypatch)
     assert github.pulls == []
@@ -110,11 +106,11 @@ def test_what_was_turned_down_is_known_by_its_mark_or_its_title(
 def test_the_token_goes_to_github_alone_and_the_users_settings_stay(
     shop: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    git, hub = repository(shop), GitHub("https://api.github.com", TEAM, TOKEN)
+    there, hub = repository(shop), GitHub("https://api.github.com", TEAM, TOKEN)
 
     def told(origin: str, server: str = "https://github.com") -> dict[str, str]:
-        _git(shop, "remote", "set-url", "origin", origin)
-        return dict(proposing._signed_in(git, dataclasses.replace(hub, server=server)))
+        git(shop, "remote", "set-url", "origin", origin)
+        return dict(proposing._signed_in(there, dataclasses.replace(hub, server=server)))
 
     for other in ("https://gitlab.com/team/shop", "https://github.com.evil.example/x", "https://github.com:8443/x"):
         assert told(other) == {}
@@ -125,6 +121,6 @@ def test_the_token_goes_to_github_alone_and_the_users_settings_stay(
     monkeypatch.setenv("GIT_CONFIG_KEY_0", "user.name")
     monkeypatch.setenv("GIT_CONFIG_VALUE_0", "Ann")
     found = told("https://github.com/team/shop")
-    assert git.git("config", "user.name", environ=found) == "Ann\n"
-    listed = git.git("config", "--get-urlmatch", "http.extraheader", "https://github.com/team/shop", environ=found)
+    assert there.git("config", "user.name", environ=found) == "Ann\n"
+    listed = there.git("config", "--get-urlmatch", "http.extraheader", "https://github.com/team/shop", environ=found)
     assert listed.startswith("AUTHORIZATION: basic ")

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
 
 import pytest
 
+from tests.git import git
 from trunkline.errors import ProjectError
 from trunkline.orchestration.changes import changed
 from trunkline.orchestration.repository import repository
 from trunkline.project.init import init_project
-
-
-def _git(root: Path, *arguments: str) -> None:
-    subprocess.run(["git", *arguments], cwd=root, check=True, capture_output=True, timeout=30)
 
 
 @pytest.fixture
@@ -24,9 +20,9 @@ def shop(tmp_path: Path) -> Path:
     init_project(root)
     file = root / "deploy" / "returns.yml"
     file.write_text(file.read_text().replace("model: null", "model: models:/returns/1"))
-    _git(root.parent, "init", "--quiet", "--initial-branch=main")
-    _git(root, "add", "--all")
-    _git(root, "commit", "--quiet", "--message=first")
+    git(root.parent, "init", "--quiet", "--initial-branch=main")
+    git(root, "add", "--all")
+    git(root, "commit", "--quiet", "--message=first")
     return root
 
 
@@ -56,9 +52,9 @@ def test_a_repository_that_is_reached_by_a_link_is_as_good(shop: Path, tmp_path:
 
 
 def test_line_ends_are_those_of_the_commit(shop: Path) -> None:
-    git = repository(shop)
-    commit = git.committed(shop / "deploy" / "returns.yml", "a: 1\r\nb: ü\n", "said")
-    assert git.file_at(commit, shop / "deploy" / "returns.yml") == "a: 1\r\nb: ü\n"
+    there = repository(shop)
+    commit = there.committed(shop / "deploy" / "returns.yml", "a: 1\r\nb: ü\n", "said")
+    assert there.file_at(commit, shop / "deploy" / "returns.yml") == "a: 1\r\nb: ü\n"
 
 
 def test_git_says_why_there_is_no_repository(shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

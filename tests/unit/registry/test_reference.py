@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 
 from trunkline.errors import ModelReferenceError
 from trunkline.project import declare
-from trunkline.registry import reference
 from trunkline.registry.reference import (
     Reference,
     check_alias,
@@ -39,7 +38,12 @@ def test_any_text_is_parsed_or_refused(text: str) -> None:
 
 @given(st.text(st.sampled_from("aZ09_.-/:é \n"), max_size=5))
 def test_what_can_be_declared_can_be_registered(name: str) -> None:
-    assert bool(declare._NAME.fullmatch(name)) == bool(reference._NAME.fullmatch(name))
+    try:
+        check_model_name(name)
+    except ModelReferenceError:
+        assert not declare.MODEL_NAME.fullmatch(name)
+    else:
+        assert declare.MODEL_NAME.fullmatch(name)
 
 
 def test_a_dot_is_for_aliases_only() -> None:

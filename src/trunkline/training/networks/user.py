@@ -12,7 +12,7 @@ from torch import nn
 
 from trunkline.errors import TrainingError, TrunklineError
 from trunkline.models.torch import Factory, Scored
-from trunkline.project.boundary import told, user_frames
+from trunkline.project.boundary import told, user_frames, user_place
 from trunkline.training.networks.settings import dotted, project_place
 from trunkline.training.protocol import Pruned
 
@@ -45,10 +45,9 @@ def guarded(settings: Torch, *, alone: bool = True) -> Callable[[str], contextli
         except (TrunklineError, Pruned):
             raise
         except Exception as exc:  # whatever the user's code fails with
-            frames = user_frames(exc)
-            if not alone and not frames and isinstance(exc, RuntimeError):
+            if not alone and isinstance(exc, RuntimeError) and not user_frames(exc):
                 raise
-            file, line = (frames[-1].filename, frames[-1].lineno) if frames else _home(settings.module)
+            file, line = user_place(exc, _home(settings.module))
             what = f"{dotted(settings.module)} failed {place} with {told(exc)}"
             raise TrainingError(what, file=file, line=line, hint=_hint(exc)) from exc
 

@@ -22,7 +22,7 @@ from threadpoolctl import threadpool_limits
 
 from trunkline.errors import TrainingError, TrunklineError
 from trunkline.models.task import Task
-from trunkline.project.boundary import told, user_frames
+from trunkline.project.boundary import told, user_place
 from trunkline.training.protocol import FitContext, TrainingData
 from trunkline.training.scikit.graph import KNOWN, sklearn_graph, trees_of
 from trunkline.training.scikit.preparation import Preparation
@@ -99,9 +99,8 @@ def _theirs(estimator: Any, what: str, hint: str | None = None) -> Iterator[None
     except TrunklineError:
         raise
     except Exception as exc:  # whatever the user's code fails with
-        frames = user_frames(exc)
-        file, line = (frames[-1].filename, frames[-1].lineno) if frames else (None, None)
-        said = str(exc) if isinstance(exc, ValueError | TypeError) and not frames else told(exc)
+        file, line = user_place(exc)
+        said = str(exc) if isinstance(exc, ValueError | TypeError) and file is None else told(exc)
         message = f"scikit-learn's {type(estimator).__name__} {what}: {said}"
         raise TrainingError(message, file=file, line=line, hint=hint) from exc
 

@@ -15,6 +15,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
 from trunkline.errors import EngineError, TrainingError
+from trunkline.project.files import append_whole
 from trunkline.project.lock import locked
 
 __all__ = ["alone", "open_journal", "read_journal"]
@@ -40,7 +41,8 @@ class _Journal(JournalFileBackend):
         """Add lines to the end: all of them or none. Raises EngineError where the disk has no room."""
         finished = any(TrialState(log.get("state", TrialState.RUNNING)).is_finished() for log in logs)
         try:
-            self._write(b"".join(json.dumps(log, separators=(",", ":")).encode() + b"\n" for log in logs))
+            lines = (json.dumps(log, separators=(",", ":")).encode() + b"\n" for log in logs)
+            append_whole(self._end, b"".join(lines))
             if finished and time.monotonic() - self._synced > _SYNC_SECONDS:
                 os.fsync(self._end)
                 self._synced = time.monotonic()
@@ -50,18 +52,6 @@ class _Journal(JournalFileBackend):
                 file=self._path,
                 hint="make room on the disk; the same command goes on with all finished trials",
             ) from exc
-
-    def _write(self, content: bytes) -> None:
-        begin, written = None, 0
-        try:
-            while written < len(content):
-                written += os.write(self._end, content[written:])
-                if begin is None:
-                    begin = os.lseek(self._end, 0, os.SEEK_CUR) - written
-        except OSError:
-            if begin is not None:  # half a line would make all that comes after it unreadable
-                os.ftruncate(self._end, begin)
-            raise
 
 
 def open_journal(path: Path) -> JournalStorage:
