@@ -25,6 +25,7 @@ HOMES: dict[str, tuple[str, ...]] = {
         "registry/mlflow_bulk.py",
         "registry/mlflow_calls.py",
         "registry/mlflow_model.py",
+        "registry/mlflow_runs.py",
     ),
     "onnxmltools": ("training/trees/lightgbm.py",),
     "onnxruntime": ("models/runtime.py",),

@@ -9,30 +9,27 @@ MLflow is imported when a registry is opened (1 to 2 s); making a new SQLite fil
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
 import sqlite3
 import tempfile
 import threading
-import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote
 
-from trunkline.errors import EngineError, IntegrityError, ModelReferenceError, TransientError
+from trunkline.errors import EngineError, IntegrityError, ModelReferenceError
 from trunkline.project.lock import locked
 from trunkline.registry.files import appearing, check_digests, digests
-from trunkline.registry.mlflow_bulk import Row, insert_runs, known_runs, sql_store
 from trunkline.registry.mlflow_calls import ABSENT, PATIENCE_SECONDS, THERE, Calls, let_in, one_login, quiet_process
-from trunkline.registry.mlflow_model import inputs_of, save_model
-from trunkline.registry.mlmodel import BUNDLE_PATH, batches, milliseconds
+from trunkline.registry.mlflow_model import save_model
+from trunkline.registry.mlflow_runs import KEY_TAG, Runs, digest_of
+from trunkline.registry.mlmodel import BUNDLE_PATH, milliseconds
 from trunkline.registry.protocol import ModelVersion, RunRecord
 from trunkline.registry.reference import (
     FILES_TAG,
@@ -51,8 +48,6 @@ if TYPE_CHECKING:
     from mlflow.entities import LoggedModel, Run
     from mlflow.entities.model_registry import ModelVersion as MlflowVersion
     from mlflow.entities.model_registry import RegisteredModel
-
-_KEY_TAG = "trunkline.key"
 
 # MLflow's SQL stores look a `models:/m-…` source up through the process-wide tracking URI; see `_global_uri`.
 _GLOBAL_URI = threading.RLock()
@@ -78,128 +73,16 @@ class MlflowRegistry:
         registry_uri = _absolute(registry_uri)[0] if registry_uri else uri
         one_login(uri, registry_uri)
         self._uri, self._registry_uri = let_in(uri), let_in(registry_uri)
-        self._artifacts = str(file.parent / "artifacts") if file else None
         self._client = self._call(partial(_open_client, self._uri, self._registry_uri, file))
-        self._experiments: dict[str, str] = {}
-
-    # Runs
+        self._runs = Runs(self._client, self._call, str(file.parent / "artifacts") if file else None)
 
     def log_run(self, run: RunRecord) -> str:
         """See `Registry.log_run`. Each run takes four calls, and one for each further 900 points of its curves."""
-        run = _keyed(run)
-        alone = replace(run, children=(), artifacts=None)
-        if alone != run and self._is_open(run):
-            (run_id,) = self.log_runs([_begun(alone)])
-            if run.artifacts is not None:
-                self._call(partial(self._client.log_artifacts, run_id, str(run.artifacts)))
-            self.log_runs(
-                [
-                    replace(child, experiment=run.experiment, key=f"{run.key}/{place}", parent_run_id=run_id)
-                    for place, child in enumerate(run.children)
-                ]
-            )
-        return self.log_runs([alone])[0]
+        return self._runs.log_run(run)
 
     def log_runs(self, runs: Sequence[RunRecord]) -> list[str]:
         """See `Registry.log_runs`. One transaction where this process writes the database; else four calls a run."""
-        keyed = [_keyed(run) for run in runs]
-        store = sql_store(self._client)
-        whole = self._insert(store, keyed) if store is not None else {}
-        return [_run_id(run) if whole.get(_run_id(run)) is run else self._send(run) for run in keyed]
-
-    def _insert(self, store: object, runs: Sequence[RunRecord]) -> dict[str, RunRecord]:
-        """Add the runs that are not there; those that are whole then, by their id.
-
-        A run with datasets is only begun: MLflow takes those by a call of their own, and a kill may come before it.
-        """
-        first = {_run_id(run): run for run in reversed(runs)}  # of those that come twice
-        known = self._call(lambda: known_runs(store, list(first)))
-        new = {run_id: run for run_id, run in first.items() if run_id not in known}
-        rows = [
-            Row(run_id, self._experiment(run.experiment), _begun(run) if run.datasets else run, _tags(run))
-            for run_id, run in reversed(new.items())
-        ]
-        self._call(lambda: insert_runs(store, rows))
-        return {run_id: run for run_id, run in new.items() if not run.datasets}
-
-    def _send(self, run: RunRecord) -> str:
-        """Make a run, or bring it up to date; one that is over stays as it is, unless it goes on."""
-        known = self._known(run) or self._create(run)
-        if "RUNNING" in (known.info.status, run.status):
-            self._update(known, run)
-        return str(known.info.run_id)
-
-    def _create(self, run: RunRecord) -> Run:
-        experiment_id = self._experiment(run.experiment)
-        started = milliseconds(run.started_at)
-        return self._call.make(
-            lambda: self._client.create_run(experiment_id, started, _tags(run), run.name),
-            lambda: self._find_key(experiment_id, run.key),
-        )
-
-    def _update(self, known: Run, run: RunRecord) -> None:
-        from mlflow.entities import Metric, Param, RunTag
-
-        run_id, ended = known.info.run_id, milliseconds(run.ended_at)
-        missing = {name: value for name, value in run.params.items() if name not in known.data.params}
-        for params, points in batches(replace(run, params=missing)):
-            metrics = [Metric(name, value, ended, step) for name, step, value in points]
-            listed = [Param(name, value) for name, value in params]
-            self._call(partial(self._client.log_batch, run_id, metrics, listed))
-        if run.datasets:
-            self._call(lambda: self._client.log_inputs(run_id, inputs_of(run.datasets)))
-        tags = [RunTag(name, value) for name, value in run.tags.items() if known.data.tags.get(name) != value]
-        if tags:
-            self._call(lambda: self._client.log_batch(run_id, tags=tags))
-        if run.status == "RUNNING":
-            self._call(lambda: self._client.update_run(run_id, status=run.status))
-        else:
-            self._call(lambda: self._client.set_terminated(run_id, run.status, ended))
-
-    def _is_open(self, run: RunRecord) -> bool:
-        known = self._known(run)
-        return known is None or "RUNNING" in (known.info.status, run.status)
-
-    def _known(self, run: RunRecord) -> Run | None:
-        """The run of that key, if it was recorded before; one that somebody deleted is there again."""
-        if sql_store(self._client) is None:
-            experiment_id = self._experiment(run.experiment)
-            return self._call(lambda: self._find_key(experiment_id, run.key))  # a deleted one is not found: made anew
-        known = self._call(lambda: self._client.get_run(_run_id(run)), unless=ABSENT)
-        if known is not None and known.info.lifecycle_stage == "deleted":
-            self._call(lambda: self._client.restore_run(_run_id(run)))
-        return known
-
-    def _find_key(self, experiment_id: str, key: str) -> Run | None:
-        found = self._client.search_runs([experiment_id], f"tags.`{_KEY_TAG}` = '{key}'", max_results=1)
-        return found[0] if found else None
-
-    def _experiment(self, name: str) -> str:
-        if name not in self._experiments:
-            self._experiments[name] = self._find_experiment(name) or self._make_experiment(name)
-        return self._experiments[name]
-
-    def _find_experiment(self, name: str) -> str | None:
-        found = self._call(lambda: self._client.get_experiment_by_name(name))
-        if found is None:
-            return None
-        if found.lifecycle_stage != "active":
-            raise EngineError(
-                f"the MLflow experiment {name!r} is deleted",
-                hint=f"mlflow experiments restore --experiment-id {found.experiment_id}",
-            )
-        return str(found.experiment_id)
-
-    def _make_experiment(self, name: str) -> str:
-        make = partial(self._client.create_experiment, name, artifact_location=self._artifacts)
-        made = self._call(make, unless=THERE)
-        # Another process may have made it between the two calls.
-        experiment_id = made if made is not None else self._find_experiment(name)
-        if experiment_id is None:
-            raise TransientError(f"the MLflow experiment {name!r} came and went while it was looked up")
-        return experiment_id
-
-    # Versions
+        return self._runs.log_runs(runs)
 
     def register(
         self,
@@ -218,7 +101,7 @@ class MlflowRegistry:
         logged = self._logged_model(name, run, sha256)
         if logged.status != "READY":
             self._complete(logged, run, bundle_dir, files, example)
-        self._call(lambda: self._client.create_registered_model(name), unless=THERE)
+        self._call.unless(THERE, lambda: self._client.create_registered_model(name))
         create = partial(
             self._client.create_model_version,
             name,
@@ -239,12 +122,12 @@ class MlflowRegistry:
     def _logged_model(self, name: str, run: Run, sha256: str) -> LoggedModel:
         """The logged model of this bundle and run: that of a registration which was cut off half-way, or a new one."""
         run_id, experiment_id = run.info.run_id, run.info.experiment_id
-        key = _digest(f"{name}\n{sha256}\n{run_id}")
+        key = digest_of(f"{name}\n{sha256}\n{run_id}")
         create = partial(self._client.create_logged_model, experiment_id, name, run_id)
-        tags = {"sha256": sha256, _KEY_TAG: key}
+        tags = {"sha256": sha256, KEY_TAG: key}
 
         def find() -> LoggedModel | None:
-            found = self._client.search_logged_models([experiment_id], f"tags.`{_KEY_TAG}` = '{key}'")
+            found = self._client.search_logged_models([experiment_id], f"tags.`{KEY_TAG}` = '{key}'")
             return next(iter(found), None)
 
         def make() -> LoggedModel:
@@ -361,10 +244,10 @@ class MlflowRegistry:
     # Calls
 
     def _registered_model(self, name: str) -> RegisteredModel | None:
-        return self._call(lambda: self._client.get_registered_model(name), unless=ABSENT)
+        return self._call.unless(ABSENT, lambda: self._client.get_registered_model(name))
 
     def _get_version(self, name: str, number: int) -> ModelVersion:
-        found = self._call(lambda: self._client.get_model_version(name, str(number)), unless=ABSENT)
+        found = self._call.unless(ABSENT, lambda: self._client.get_model_version(name, str(number)))
         if found is not None:
             return _version(found, self._metrics(found.run_id))
         if self._registered_model(name) is None:
@@ -393,7 +276,7 @@ class MlflowRegistry:
         """The run's metrics; none for a version without a run or whose run was removed for good."""
         if not run_id:
             return {}
-        run = self._call(lambda: self._client.get_run(run_id), unless=ABSENT)
+        run = self._call.unless(ABSENT, lambda: self._client.get_run(run_id))
         return run.data.metrics if run is not None else {}
 
     @contextmanager
@@ -414,34 +297,6 @@ class MlflowRegistry:
                 mlflow.set_tracking_uri(previous)  # type: ignore[arg-type]  # None means unset
                 if inherited is not None:
                     os.environ["MLFLOW_TRACKING_URI"] = inherited
-
-
-def _keyed(run: RunRecord) -> RunRecord:
-    """A key of its own for a run without one: by it the run is found where nobody knows whether it was made."""
-    return run if run.key else replace(run, key=uuid.uuid4().hex)
-
-
-def _run_id(run: RunRecord) -> str:
-    """An id that follows from the key: the database itself refuses to take a run twice."""
-    return _digest(f"{run.experiment}\n{run.key}")
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:32]
-
-
-def _begun(run: RunRecord) -> RunRecord:
-    return replace(run, metrics={}, curves={}, datasets=(), status="RUNNING")  # a point comes once
-
-
-def _tags(run: RunRecord) -> dict[str, str]:
-    """A run's tags and those that say where it belongs."""
-    tags = {**run.tags, "mlflow.source.name": "trunkline", _KEY_TAG: run.key}
-    if commit := run.tags.get("trunkline.git_commit"):
-        tags["mlflow.source.git.commit"] = commit
-    if run.parent_run_id is not None:
-        tags["mlflow.parentRunId"] = run.parent_run_id
-    return tags
 
 
 def _files(version: ModelVersion) -> dict[str, str]:

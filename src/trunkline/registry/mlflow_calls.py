@@ -79,12 +79,12 @@ class Calls:
         self._patience = patience
         self._away = False
 
-    def __call__(self, action: Callable[[], _T], unless: set[str] | None = None) -> _T:
-        """`action()`, which may be called several times; None instead of an error whose MLflow code is in `unless`."""
+    def __call__(self, action: Callable[[], _T]) -> _T:
+        """`action()`, which may be called several times."""
         until, pause = time.monotonic() + (0.0 if self._away else self._patience), _FIRST_PAUSE
         while True:
             try:
-                found = self._once(action, unless)
+                found = self._once(action)
             except TransientError:
                 left = until - time.monotonic()
                 if left <= 0:
@@ -95,6 +95,19 @@ class Calls:
                 return found
             time.sleep(min(left, pause * random.uniform(0.5, 1.0)))
             pause = min(pause * 2, _LONGEST_PAUSE)
+
+    def unless(self, codes: set[str], action: Callable[[], _T]) -> _T | None:
+        """`action()`, as by a call; None instead of an error whose MLflow code is one of `codes`."""
+
+        def attempt() -> _T | None:
+            try:
+                return action()
+            except Exception as exc:
+                if getattr(exc, "error_code", None) in codes:
+                    return None
+                raise
+
+        return self(attempt)
 
     def make(self, make: Callable[[], _T], find: Callable[[], _T | None]) -> _T:
         """`make()`, which may be done once only: if it failed half-way, `find()` tells what it had made after all."""
@@ -109,14 +122,12 @@ class Calls:
 
         return self(attempt)
 
-    def _once(self, action: Callable[[], _T], unless: set[str] | None) -> _T:
+    def _once(self, action: Callable[[], _T]) -> _T:
         try:
             return action()
         except Exception as exc:
             if not _is_foreign(exc):
                 raise
-            if unless and getattr(exc, "error_code", None) in unless:
-                return None  # type: ignore[return-value]  # callers that pass `unless` look for None
             raise _translated(exc, self._uri) from exc
 
 

@@ -107,7 +107,7 @@ def test_runs_recorded_at_once_are_what_mlflow_shows(
     from mlflow import MlflowClient
 
     if behind_a_server:  # the way through MLflow's own calls, to the same store
-        monkeypatch.setattr("trunkline.registry.mlflow.sql_store", lambda client: None)
+        monkeypatch.setattr("trunkline.registry.mlflow_runs.sql_store", lambda client: None)
     key = f"study-{behind_a_server}"
     (study,) = store.log_runs([a_run(name="study", key=key, status="RUNNING", metrics={}, curves={})])
     client = MlflowClient(uri_of(folder))
@@ -294,7 +294,7 @@ def test_a_run_that_somebody_deleted_blocks_nothing(
     from mlflow import MlflowClient
 
     if behind_a_server:
-        monkeypatch.setattr("trunkline.registry.mlflow.sql_store", lambda client: None)
+        monkeypatch.setattr("trunkline.registry.mlflow_runs.sql_store", lambda client: None)
     client = MlflowClient(uri_of(folder))
     for status in ("FINISHED", "RUNNING"):
         run = a_run(key=f"deleted-{status}-{behind_a_server}", status=status)
