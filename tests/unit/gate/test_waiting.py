@@ -87,10 +87,11 @@ def test_of_one_request() -> None:
     assert not disturbed([], [])
 
 
-def test_neighbours_that_compute_are_told_from_processes_of_ours() -> None:
-    """With real processes, all on one CPU: two take time from a thread that wants to run all the time."""
-    if not hasattr(os, "sched_setaffinity"):
-        pytest.skip("no way to keep threads on one CPU")
+def beside_neighbours() -> tuple[list[Look], list[Look]]:
+    """With real processes, all on one CPU: two take time from a thread that wants to run all the time. What is seen of
+
+    it alone, and of all three.
+    """
     alone, together = list[Look](), list[Look]()
     cpu, before = min(os.sched_getaffinity(0)), cpu_by_thread(os.getpid())
     command = f"import os; os.sched_setaffinity(0, [{cpu}]); print(flush=True)\nwhile True: pass"
@@ -116,5 +117,15 @@ def test_neighbours_that_compute_are_told_from_processes_of_ours() -> None:
         for neighbour in neighbours:
             neighbour.kill()
             neighbour.communicate()
+    return alone, together
+
+
+def test_neighbours_that_compute_are_told_from_processes_of_ours() -> None:
+    if not hasattr(os, "sched_setaffinity"):
+        pytest.skip("no way to keep threads on one CPU")
+    for _ in range(10):
+        alone, together = beside_neighbours()
+        if took(together) < 0.9 * took(alone):  # else other programs had most of that CPU meanwhile
+            break
     assert took(alone) > 100
     assert took(together) < 0.9 * took(alone)  # of what is left, other programs on that CPU may have some
